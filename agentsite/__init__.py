@@ -1,0 +1,1 @@
+"""AgentSite put together: settings, addresses, processes. Nobody imports this package but its own modules."""

@@ -1,0 +1,1 @@
+"""Conversations: the pages, forms and sockets through which people talk with agents."""

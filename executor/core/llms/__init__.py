@@ -1,0 +1,1 @@
+"""The language models, one file each, with the same function names in the same order."""

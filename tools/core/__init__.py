@@ -1,0 +1,1 @@
+"""Functions as agents see them: plain Python. No Django; what it needs is passed in."""
