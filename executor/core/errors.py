@@ -1,0 +1,109 @@
+"""What can go wrong, as a tree:
+
+    TaskExecutionError
+    ├── StepValidationError     a step was given, or gave, something that does not fit
+    ├── LimitReached            the task used up what it was allowed
+    └── LLMError                a language model did not answer; `kind` says why
+
+Every error carries a sentence that the person can act on.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+LLMErrorKind = Literal[
+    "auth",
+    "permission",
+    "not_found",
+    "rate_limit",
+    "quota",
+    "overloaded",
+    "server",
+    "timeout",
+    "connection",
+    "context_too_long",
+    "too_large",
+    "bad_request",
+    "content_filter",
+    "protocol",
+]
+
+LLM_ERROR_KINDS: tuple[LLMErrorKind, ...] = get_args(LLMErrorKind)
+RETRYABLE: frozenset[LLMErrorKind] = frozenset(
+    {"rate_limit", "overloaded", "server", "timeout", "connection", "protocol"}
+)
+
+_HINTS: dict[LLMErrorKind, str] = {
+    "auth": "The key was not accepted. Ask an administrator to check the agent's key.",
+    "permission": "The key may not use this model. Ask an administrator to choose another model or key.",
+    "not_found": "The model or the address does not exist. Ask an administrator to check the agent's settings.",
+    "rate_limit": "The provider asks to slow down. Try again in a moment.",
+    "quota": "The provider's quota is used up. Add credit there or choose another agent.",
+    "overloaded": "The provider is overloaded. Try again in a moment.",
+    "server": "The provider had a fault of its own. Try again in a moment.",
+    "timeout": "The model took too long to answer. Try again.",
+    "connection": "The model's server could not be reached. Check that it is running, then try again.",
+    "context_too_long": "The conversation is longer than the model can read. Start a new one.",
+    "too_large": "The message is larger than the provider accepts. Send less at once.",
+    "bad_request": "The provider did not accept the request. The details may help an administrator.",
+    "content_filter": "The provider's content filter stopped the answer. Put it differently.",
+    "protocol": "The model's server broke off or answered in a form that it should not. Try again.",
+}
+
+
+class TaskExecutionError(Exception):
+    """A task could not go on. `retryable` tells whether trying the same again makes sense."""
+
+    kind: str = "task"
+    retryable = False
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class StepValidationError(TaskExecutionError):
+    kind = "validation"
+
+
+class LimitReached(TaskExecutionError):
+    """`limit` names which one: "iterations", "seconds", "tokens", "calls"."""
+
+    kind = "limit"
+
+    def __init__(self, limit: str, message: str) -> None:
+        super().__init__(message)
+        self.limit = limit
+
+
+class LLMError(TaskExecutionError):
+    """A language model did not answer.
+
+    `status` is the HTTP status (None when there was none), `retry_after` seconds to wait as the provider said,
+    `partial` whether something of the answer had already been shown, `attempts` how often it was tried.
+    """
+
+    def __init__(
+        self,
+        kind: LLMErrorKind,
+        message: str,
+        *,
+        status: int | None = None,
+        retry_after: float | None = None,
+        request_id: str = "",
+        partial: bool = False,
+        attempts: int = 1,
+    ) -> None:
+        super().__init__(message, hint=_HINTS[kind])
+        self.kind: LLMErrorKind = kind
+        self.status = status
+        self.retry_after = retry_after
+        self.request_id = request_id
+        self.partial = partial
+        self.attempts = attempts
+
+    @property
+    def retryable(self) -> bool:  # type: ignore[override]
+        return self.kind in RETRYABLE

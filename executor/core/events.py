@@ -1,0 +1,117 @@
+"""What happens, in the order it happens: the model's stream, and the loop's steps around it.
+
+A model's stream is `Started`, any number of the deltas, and exactly one of `Finished` or `Failed`. The loop passes these
+on and adds `ModelAsked`, `ToolsStarted`, `ToolFinished` and `Noted`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from executor.core.errors import LLMError
+from executor.core.messages import Message, ToolCall, ToolResult, Usage
+
+if TYPE_CHECKING:
+    from tools.core.context import NewFile
+
+FinishReason = Literal[
+    "stop", "tool_calls", "length", "context_window", "content_filter", "pause", "malformed_tool_call", "other"
+]
+
+# --- what a model streams -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    response_id: str = ""
+    model: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningDelta:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallStarted:
+    index: int
+    id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    index: int
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallComplete:
+    index: int
+    call: ToolCall
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The whole answer. `native_reason` is the provider's own word for `reason`."""
+
+    message: Message
+    reason: FinishReason
+    usage: Usage = field(default_factory=Usage)
+    native_reason: str = ""
+    response_id: str = ""
+    model: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """No answer, or only part of one: `partial` is what had arrived."""
+
+    error: LLMError
+    partial: Message | None = None
+    usage: Usage = field(default_factory=Usage)
+
+
+ModelEvent = (
+    Started | TextDelta | ReasoningDelta | ToolCallStarted | ToolCallDelta | ToolCallComplete | Finished | Failed
+)
+
+# --- what the loop adds ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ModelAsked:
+    """A model is about to be asked; what streams from here on belongs to a new step."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRetried:
+    """The last attempt failed before anything was shown; the next one begins in `delay` seconds."""
+
+    error: LLMError
+    attempt: int
+    delay: float
+
+
+@dataclass(frozen=True, slots=True)
+class ToolsStarted:
+    """These calls are about to run. Nothing of them has happened until the caller asks for the next event."""
+
+    calls: tuple[ToolCall, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolFinished:
+    call: ToolCall
+    result: ToolResult
+    files: tuple[NewFile, ...] = ()
+    error_kind: str = ""
+
+
+LoopEvent = ModelEvent | ModelAsked | ModelRetried | ToolsStarted | ToolFinished

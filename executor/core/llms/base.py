@@ -1,0 +1,56 @@
+"""The one way to ask a language model."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from executor.core.events import Failed, Finished, ModelEvent
+from executor.core.messages import Message, ToolSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a model is asked and with which key. The key is shown nowhere, not even in `repr`."""
+
+    model: str
+    base_url: str = ""
+    api_key: str = field(default="", repr=False)
+
+
+class BaseLlm(abc.ABC):
+    """A language model. An adapter is one file with one subclass; nothing else imports its SDK.
+
+    `parameters` given to the constructor are the agent's, those given to a call go on top of them.
+    """
+
+    #: The agent type that the factory knows this class by.
+    type: ClassVar[str]
+
+    def __init__(self, endpoint: Endpoint, **parameters: Any) -> None:
+        self.endpoint = endpoint
+        self.parameters = parameters
+
+    @abc.abstractmethod
+    def stream(
+        self, messages: Sequence[Message], tools: Sequence[ToolSpec] = (), **parameters: Any
+    ) -> AsyncIterator[ModelEvent]:
+        """Ask, and yield what comes: see `executor.core.events`.
+
+        Ends with exactly one `Finished` or `Failed`; only `asyncio.CancelledError` is ever raised. Closing the iterator
+        ends the request at the provider.
+        """
+
+    async def generate_content_async(self, messages: Sequence[Message], **kwargs: Any) -> Finished:
+        """The whole answer at once. Raises `LLMError`."""
+        async for event in self.stream(messages, **kwargs):
+            if isinstance(event, Finished):
+                return event
+            if isinstance(event, Failed):
+                raise event.error
+        raise AssertionError("a stream ended without Finished or Failed")
+
+    async def aclose(self) -> None:
+        """Let go of what is shared by all calls on this event loop. Asking again afterwards is allowed."""
