@@ -1,7 +1,7 @@
 """What happens, in the order it happens: the model's stream, and the loop's steps around it.
 
-A model's stream is `Started`, any number of the deltas, and exactly one of `Finished` or `Failed`. The loop passes these
-on and adds `ModelAsked`, `ToolsStarted`, `ToolFinished` and `Noted`.
+A model's stream is `Started`, any number of the deltas, and exactly one of `Finished` or `Failed`. The loop passes
+these on and adds `ModelAsked`, `ModelRetried`, `ToolsStarted` and `ToolFinished`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FinishReason = Literal[
     "stop", "tool_calls", "length", "context_window", "content_filter", "pause", "malformed_tool_call", "other"
 ]
 
-# --- what a model streams -----------------------------------------------------------------------------------------------
+# --- what a model streams --------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ ModelEvent = (
     Started | TextDelta | ReasoningDelta | ToolCallStarted | ToolCallDelta | ToolCallComplete | Finished | Failed
 )
 
-# --- what the loop adds ---------------------------------------------------------------------------------------------------
+# --- what the loop adds ----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

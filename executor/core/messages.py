@@ -1,7 +1,7 @@
 """What is said: messages, their parts, and usage. Frozen values, JSON in and out, no vendor's types.
 
-A transcript is a sequence of `Message`. The provider's own form of an assistant message travels along in `native`, opaque
-to everybody but the adapter that wrote it.
+A transcript is a sequence of `Message`. The provider's own form of an assistant message travels along in `native`,
+opaque to everybody but the adapter that wrote it.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ class ToolSpec:
     parameters: JsonDict = field(default_factory=dict)
 
 
-# --- JSON -----------------------------------------------------------------------------------------------------------
+# --- JSON ------------------------------------------------------------------------------------------------------------
 
 
 def part_to_json(part: Part) -> JsonDict:

@@ -52,5 +52,5 @@ class BaseLlm(abc.ABC):
                 raise event.error
         raise AssertionError("a stream ended without Finished or Failed")
 
-    async def aclose(self) -> None:
+    async def aclose(self) -> None:  # noqa: B027  (most models have nothing to let go of)
         """Let go of what is shared by all calls on this event loop. Asking again afterwards is allowed."""

@@ -1,0 +1,13 @@
+"""Every address of the site."""
+
+from django.contrib import admin
+from django.urls import include, path
+
+from agentsite import views
+
+urlpatterns = [
+    path("healthz", views.healthz, name="healthz"),
+    path("accounts/", include("users.urls")),
+    path("admin/", admin.site.urls),
+    path("", include("conversations.urls")),
+]

@@ -1,0 +1,137 @@
+"""Task executors: what runs a task's declared steps in order. `TaskSolver` is the one behind every chat message.
+
+    class Report(TaskExecutor):
+        task_steps = (TaskStep("outline", "Outline", required_info=("topic",)), TaskStep("text", "Text"))
+
+        async def handle_outline(self, step_input):
+            return {"outline": await self.llm_call("Outline a report.", step_input)}
+
+    result = await Report(llm, tools).execute({"topic": "Tides"})
+
+A step without a `handle_<id>` method asks the model with the step's instruction. `execute` runs anywhere, in a script or
+a test; the worker runs the same classes and writes down every event that passes `on_event`.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from executor.core.errors import StepValidationError, TaskExecutionError
+from executor.core.events import Finished, LoopEvent
+from executor.core.limits import Limits, Spent
+from executor.core.llms.base import BaseLlm
+from executor.core.loop import Tools, solve
+from executor.core.messages import Message, system, user
+
+
+@dataclass(frozen=True, slots=True)
+class AgentTask:
+    """Work to be given to an agent, by name."""
+
+    task_id: str
+    instruction: str
+    agent: str = ""
+    context: Mapping[str, Any] = field(default_factory=dict)
+
+
+class ExecutionStatus(enum.StrEnum):
+    DONE = "done"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionResult:
+    """How it ended. `output` has what there is, also when it failed half-way; `seconds` is the time it took."""
+
+    status: ExecutionStatus
+    output: dict[str, Any]
+    error: TaskExecutionError | None = None
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStep:
+    """One declared step. `required_info` names the keys that must be there when it begins."""
+
+    id: str
+    name: str
+    instruction: str = ""
+    required_info: tuple[str, ...] = ()
+
+
+Listener = Callable[[LoopEvent], Awaitable[None]]
+
+
+class TaskExecutor:
+    task_steps: ClassVar[Sequence[TaskStep]] = ()
+
+    def __init__(self, llm: BaseLlm, tools: Tools, *, limits: Limits | None = None, on_event: Listener | None = None):
+        self.llm = llm
+        self.tools = tools
+        self.limits = limits or Limits()
+        self._on_event = on_event
+
+    async def execute(self, input_data: Mapping[str, Any]) -> ExecutionResult:
+        """Run all steps in order. Each gets the input and everything the earlier ones returned. Never raises an error of
+        the task: that is in the result, with the output so far."""
+        began = time.monotonic()
+        output: dict[str, Any] = {}
+        try:
+            for step in self.task_steps:
+                output |= await self._run_step(step, {**input_data, **output})
+        except TaskExecutionError as error:
+            return ExecutionResult(ExecutionStatus.FAILED, output, error, time.monotonic() - began)
+        return ExecutionResult(ExecutionStatus.DONE, output, None, time.monotonic() - began)
+
+    async def llm_call(self, instruction: str, context: Mapping[str, Any]) -> str:
+        """Ask the model once, without functions. Raises LLMError."""
+        question = (
+            f"{instruction}\n\n{json.dumps(context, ensure_ascii=False, default=str)}" if context else instruction
+        )
+        return (await self.llm.generate_content_async([user(question)])).message.text
+
+    async def _run_step(self, step: TaskStep, step_input: dict[str, Any]) -> dict[str, Any]:
+        missing = [name for name in step.required_info if step_input.get(name) in (None, "")]
+        if missing:
+            raise StepValidationError(f"The step “{step.name}” needs {', '.join(missing)}.")
+        handler = getattr(self, f"handle_{step.id}", None)
+        if handler is None:
+            return {step.id: await self.llm_call(step.instruction or step.name, step_input)}
+        result = await handler(step_input)
+        if not isinstance(result, dict):
+            raise StepValidationError(f"handle_{step.id} must return a dict, not {type(result).__name__}.")
+        return result
+
+    async def emit(self, event: LoopEvent) -> None:
+        if self._on_event is not None:
+            await self._on_event(event)
+
+
+class TaskSolver(TaskExecutor):
+    """The executor whose one step is the agent loop: `await TaskSolver(llm, tools).solve("…")`."""
+
+    task_steps = (TaskStep("solve", "Solve", required_info=("problem",)),)
+
+    async def handle_solve(self, step_input: dict[str, Any]) -> dict[str, Any]:
+        opening: list[Message] = [system(text)] if (text := step_input.get("instructions")) else []
+        answer = ""
+        async with aclosing(self.run([*opening, user(step_input["problem"])])) as events:
+            async for event in events:
+                await self.emit(event)
+                if isinstance(event, Finished):
+                    answer = event.message.text
+        return {"answer": answer}
+
+    async def solve(self, problem: str, instructions: str = "") -> ExecutionResult:
+        return await self.execute({"problem": problem, "instructions": instructions})
+
+    def run(self, transcript: Sequence[Message], spent: Spent | None = None) -> AsyncGenerator[LoopEvent, None]:
+        """The loop over `transcript`, from wherever that stands. `spent` is counted up in place."""
+        return solve(self.llm, self.tools, transcript, self.limits, spent if spent is not None else Spent())

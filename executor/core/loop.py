@@ -1,0 +1,84 @@
+"""The agent loop.
+
+It picks up whatever the transcript says is next: calls without a result are run, otherwise the model is asked, until it
+answers without calling. It keeps no state of its own, so going on after a crash, a stop or a wait is never a special
+case: the caller gives it the transcript as far as it got.
+
+The caller owns time and truth. It writes each event down before it asks for the next one; `ToolsStarted` in particular is
+on record before anything of those calls has happened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Protocol
+
+from executor.core.events import Failed, Finished, LoopEvent, ModelAsked, ToolFinished, ToolsStarted
+from executor.core.limits import Limits, Spent, check
+from executor.core.llms.base import BaseLlm
+from executor.core.messages import Message, ToolCall, ToolSpec, tool, unanswered
+from executor.core.retry import stream_with_retry
+
+
+class Tools(Protocol):
+    """What the loop needs of a set of functions."""
+
+    @property
+    def specs(self) -> Sequence[ToolSpec]: ...
+
+    async def run(self, call: ToolCall) -> ToolFinished:
+        """Run one call. A failure is an answer for the model, never an exception."""
+
+
+async def solve(
+    llm: BaseLlm,
+    tools: Tools,
+    transcript: Sequence[Message],
+    limits: Limits,
+    spent: Spent,
+) -> AsyncGenerator[LoopEvent, None]:
+    """Run the loop; the last event is a `Finished` without calls. `spent` is counted up in place.
+
+    Raises LLMError when the model does not answer, and LimitReached before a question that would be one too many.
+    """
+    transcript = list(transcript)
+    while True:
+        calls = unanswered(transcript)
+        if calls:
+            yield ToolsStarted(calls)
+            async with aclosing(_run_all(tools, calls)) as finished:
+                async for done in finished:
+                    transcript.append(tool(done.result))
+                    spent.tool_calls += 1
+                    yield done
+        check(limits, spent)
+        yield ModelAsked()
+        async with aclosing(stream_with_retry(llm, transcript, tools.specs)) as events:
+            async for event in events:
+                if isinstance(event, Failed):
+                    yield event
+                    raise event.error
+                if isinstance(event, Finished):
+                    transcript.append(event.message)
+                    spent.iterations += 1
+                    spent.tokens += event.usage.total_tokens
+                yield event
+        if not unanswered(transcript):
+            return
+
+
+async def _run_all(tools: Tools, calls: Sequence[ToolCall]) -> AsyncGenerator[ToolFinished, None]:
+    """Run independent calls side by side and yield each as it ends. Closing the generator cancels what still runs."""
+    running = {asyncio.create_task(tools.run(call), name=f"call {call.name}") for call in calls}
+    try:
+        while running:
+            done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                yield task.result()
+    finally:
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running)
