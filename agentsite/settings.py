@@ -100,7 +100,14 @@ else:
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 
 # The cache holds counters of the rate limits only. In the database it is as durable as what it protects.
-CACHES = {"default": {"BACKEND": "django.core.cache.backends.db.DatabaseCache", "LOCATION": "cache"}}
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.db.DatabaseCache",
+        "LOCATION": "cache",
+        # Beyond this many rows counters are thrown away: at the default of 300 anybody could push theirs out.
+        "OPTIONS": {"MAX_ENTRIES": 100_000},
+    }
+}
 
 # --- Redis: broker, channel layer, live streams -----------------------------------------------------------------------
 
@@ -153,6 +160,22 @@ ACCOUNT_SIGNUP_FIELDS = ["username*", "email", "password1*", "password2*"]
 ACCOUNT_EMAIL_VERIFICATION = "none"
 ACCOUNT_LOGOUT_ON_GET = False
 ACCOUNT_SESSION_REMEMBER = True
+ACCOUNT_FORMS = {"login": "users.forms.LoginForm"}
+ACCOUNT_EMAIL_SUBJECT_PREFIX = "[AgentSite] "
+ACCOUNT_DEFAULT_HTTP_PROTOCOL = "https" if HTTPS else "http"
+# How often, in how long (s, m, h), per what: client address, person, or the account that is tried.
+ACCOUNT_RATE_LIMITS = {
+    "login": "30/m/ip",
+    "login_failed": "10/m/ip,5/5m/key",
+    "signup": "30/10m/ip",
+    "reset_password": "10/10m/ip,3/10m/key",
+    "reset_password_from_key": "10/m/ip",
+    "change_password": "5/m/user",
+    "manage_email": "10/m/user",
+}
+# How many reverse proxies stand before this site and append to X-Forwarded-For. Without any the header is ignored,
+# so that nobody escapes a rate limit by writing it.
+ALLAUTH_TRUSTED_PROXY_COUNT = env.int("TRUSTED_PROXIES", default=0)
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in (
