@@ -1,6 +1,12 @@
 from django.apps import AppConfig
+from django.core import checks
 
 
 class ToolsConfig(AppConfig):
     name = "tools"
     verbose_name = "Tools"
+
+    def ready(self) -> None:
+        from tools.checks import check_functions
+
+        checks.register(check_functions)

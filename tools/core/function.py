@@ -1,0 +1,136 @@
+"""A function as an agent sees it: a name, a description, a schema, and what may happen when it runs."""
+
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar, get_args, overload
+
+from tools.core import docstrings
+from tools.core.schema import Arguments, SignatureError, arguments_model, json_schema
+
+Effect = Literal["read", "transactional", "idempotent", "verifiable", "unsafe"]
+
+DEFAULT_TIMEOUT = 60.0
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
+_OPTIONS = "__tool_options__"
+
+Call = TypeVar("Call", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class ToolSpec:
+    """What a language model is told about a function. `parameters` is a JSON schema of type object."""
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What cannot be read off a signature. See `function`."""
+
+    effect: Effect = "unsafe"
+    approval: bool | None = None
+    timeout: float = DEFAULT_TIMEOUT
+    cache: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Function:
+    """A Python function that agents may call. Times are in seconds."""
+
+    name: str
+    title: str
+    description: str
+    parameters: dict[str, Any]
+    effect: Effect
+    approval: bool
+    timeout: float
+    cache: float | None
+    module: str
+    call: Callable[..., Any]
+    arguments: type[Arguments]
+    context_parameter: str | None
+    is_async: bool
+
+    @property
+    def spec(self) -> ToolSpec:
+        return ToolSpec(self.name, self.description, self.parameters)
+
+
+@overload
+def function(call: Call, /) -> Call: ...
+@overload
+def function(
+    *, effect: Effect = ..., approval: bool | None = ..., timeout: float = ..., cache: float | None = ...
+) -> Callable[[Call], Call]: ...
+def function(
+    call: Callable[..., Any] | None = None,
+    /,
+    *,
+    effect: Effect = "unsafe",
+    approval: bool | None = None,
+    timeout: float = DEFAULT_TIMEOUT,
+    cache: float | None = None,
+) -> Any:
+    """Say about a function what its signature cannot. The function itself stays as it is.
+
+    effect: what a second run after a crash would do, and so whether there may be one.
+        read           changes nothing: run again
+        transactional  plain `def` that only uses the ORM: runs inside the step's transaction, so exactly once
+        idempotent     safe to repeat with the same `Context.idempotency_key`: run again
+        verifiable     somebody can find out whether it happened; treated as unsafe until a check is given with it
+        unsafe         may do harm when run twice: never repeated without being told to (the default)
+    approval: whether a person must agree before it runs; by default for unsafe functions only.
+    timeout: seconds until the model is told that the function did not answer.
+    cache: seconds for which the same arguments give the same answer without running; for effect "read" only.
+    """
+    if effect not in get_args(Effect):
+        raise ValueError(f"effect={effect!r} is unknown. Use one of: {', '.join(get_args(Effect))}.")
+    if timeout <= 0:
+        raise ValueError(f"timeout={timeout!r} must be a number of seconds greater than zero.")
+    if cache is not None and (cache <= 0 or effect != "read"):
+        raise ValueError("cache is a number of seconds greater than zero, and only makes sense with effect='read'.")
+    options = Options(effect, approval, timeout, cache)
+
+    def mark(call: Call) -> Call:
+        setattr(call, _OPTIONS, options)
+        return call
+
+    return mark if call is None else mark(call)
+
+
+def describe(call: Callable[..., Any]) -> Function:
+    """Read signature, hints and docstring of `call`. Raises SignatureError with a sentence for its author."""
+    options: Options = getattr(call, _OPTIONS, Options())
+    name = call.__name__
+    if not _NAME.fullmatch(name):
+        raise SignatureError("Its name must be ASCII letters, digits and underscores, 64 at most. Rename it.")
+    documentation = docstrings.read(inspect.getdoc(call) or "")
+    if not documentation.text:
+        raise SignatureError("It has no docstring. Describe what it does, for the model that decides when to call it.")
+    if inspect.isgeneratorfunction(call) or inspect.isasyncgenfunction(call):
+        raise SignatureError(
+            "It yields. Return a list instead, or start its name with an underscore to keep it private."
+        )
+    is_async = inspect.iscoroutinefunction(call)
+    if is_async and options.effect == "transactional":
+        raise SignatureError("It is async but transactional. A transactional function must be a plain `def`.")
+    arguments, context_parameter = arguments_model(call, documentation.parameters)
+    return Function(
+        name=name,
+        title=name.replace("_", " ").strip().capitalize(),
+        description=documentation.text,
+        parameters=json_schema(arguments),
+        effect=options.effect,
+        approval=options.effect == "unsafe" if options.approval is None else options.approval,
+        timeout=options.timeout,
+        cache=options.cache,
+        module=call.__module__,
+        call=call,
+        arguments=arguments,
+        context_parameter=context_parameter,
+        is_async=is_async,
+    )

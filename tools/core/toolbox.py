@@ -1,0 +1,168 @@
+"""The functions that one agent has at hand: what the model is told about them, and how a call of it is run."""
+
+import asyncio
+import inspect
+import json
+import logging
+import time
+from collections.abc import Awaitable, Callable, Hashable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeVar
+
+from pydantic_core import to_jsonable_python
+
+from tools.core import results
+from tools.core.arguments import ArgumentsError, validate
+from tools.core.cache import Cache
+from tools.core.context import Context, NewFile
+from tools.core.function import Function, ToolSpec
+from tools.core.schema import Arguments
+
+logger = logging.getLogger(__name__)
+
+ErrorKind = Literal["", "arguments", "unknown_function", "timeout", "exception"]
+Result = TypeVar("Result")
+
+_MESSAGE_LIMIT = 2_000
+
+
+class RunSync(Protocol):
+    """Runs a blocking call somewhere off the event loop."""
+
+    def __call__(self, call: Callable[[], Result], /) -> Awaitable[Result]: ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a call. `content` is what the model reads: text, or JSON as text."""
+
+    content: str
+    is_error: bool = False
+    files: tuple[NewFile, ...] = ()
+    error_kind: ErrorKind = ""
+
+
+class Toolbox:
+    """Runs calls of the functions it holds. It has no state of its own, so calls may run side by side.
+
+    result_limit: bytes of a result that the model gets to read.
+    cache: remembers answers of functions that declare how long theirs hold; give the same one to every toolbox.
+    """
+
+    def __init__(
+        self,
+        functions: Iterable[Function],
+        run_sync: RunSync = asyncio.to_thread,
+        result_limit: int = results.DEFAULT_LIMIT,
+        cache: Cache[Outcome] | None = None,
+    ) -> None:
+        self._functions = {function.name: function for function in functions}
+        self._run_sync = run_sync
+        self._result_limit = result_limit
+        self._cache: Cache[Outcome] = Cache() if cache is None else cache
+
+    @property
+    def functions(self) -> dict[str, Function]:
+        """By name, in the order in which the model is told about them."""
+        return dict(self._functions)
+
+    @property
+    def specs(self) -> list[ToolSpec]:
+        return [function.spec for function in self._functions.values()]
+
+    async def call(self, name: str, arguments: dict[str, Any] | None, raw_arguments: str, context: Context) -> Outcome:
+        """Run one call to its end. Every failure is an Outcome for the model; only cancellation is raised."""
+        function = self._functions.get(name)
+        if function is None:
+            existing = ", ".join(self._functions) or "none"
+            return _failure("unknown_function", f"There is no function {name[:100]!r}. There are: {existing}.")
+        try:
+            given = validate(function, arguments, raw_arguments)
+        except ArgumentsError as error:
+            logger.info("%s was called with wrong arguments", function.name)
+            return _failure("arguments", str(error))
+        except Exception as error:  # A parameter type with validators of its own may raise anything.
+            return _exception(function, error)
+        key = _cache_key(function, given, context)
+        if function.cache and (known := self._cache.get(key)):
+            logger.info("%s was answered from the cache", function.name)
+            return known
+        outcome = await self._run(function, given, context)
+        if function.cache and not outcome.is_error and not outcome.files:
+            self._cache.put(key, outcome, function.cache)
+        return outcome
+
+    async def _run(self, function: Function, given: Arguments, context: Context) -> Outcome:
+        keywords = given.given()
+        if function.context_parameter:
+            keywords[function.context_parameter] = context
+        started = time.monotonic()
+        try:
+            async with asyncio.timeout(function.timeout):
+                returned, error = await self._attempt(function, keywords)
+        except TimeoutError:  # Ours: one that the function raised has come back as a value.
+            logger.warning("%s did not answer within %g s", function.name, function.timeout)
+            return _failure(
+                "timeout",
+                f"{function.name} did not answer within {function.timeout:g} seconds and was given up. "
+                "It may have done its work or part of it: check before you call it again.",
+            )
+        if error is not None:
+            return _exception(function, error)
+        try:
+            content = results.render(returned, self._result_limit)
+        except Exception as unrenderable:  # Values of the function's own types may raise anything when looked at.
+            return _exception(function, unrenderable)
+        logger.info("%s finished in %.0f ms", function.name, (time.monotonic() - started) * 1000)
+        return Outcome(content, files=tuple(context.files))
+
+    async def _attempt(self, function: Function, keywords: dict[str, Any]) -> tuple[Any, BaseException | None]:
+        """What the function returned, or what it raised.
+
+        Errors travel as values: SystemExit raised into an event loop ends the worker, and StopIteration cannot
+        pass through a future.
+        """
+
+        def attempt() -> tuple[Any, BaseException | None]:
+            try:
+                return function.call(**keywords), None
+            except BaseException as error:
+                return None, error
+
+        try:
+            returned, error = attempt() if function.is_async else await self._run_sync(attempt)
+            if error is None and inspect.isawaitable(returned):
+                returned = await returned
+            return returned, error
+        except GeneratorExit:
+            raise
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            return None, error  # The function gave up something of its own; nobody cancelled us.
+        except BaseException as error:
+            return None, error
+
+
+def _cache_key(function: Function, given: Arguments, context: Context) -> Hashable:
+    """The same function, the same arguments and, where the function may look at it, the same person."""
+    arguments = json.dumps(to_jsonable_python(given.given(), fallback=repr), sort_keys=True) if function.cache else ""
+    return function.module, function.name, context.user_id if function.context_parameter else None, arguments
+
+
+def _failure(kind: ErrorKind, sentence: str) -> Outcome:
+    return Outcome(results.harmless(sentence), is_error=True, error_kind=kind)
+
+
+def _exception(function: Function, error: BaseException) -> Outcome:
+    try:
+        said = str(error)
+    except Exception:
+        said = ""
+    kind = type(error).__name__
+    # The message may quote what a person wrote, so only its kind goes into the log that is always on.
+    level = logging.WARNING if isinstance(error, Exception) else logging.ERROR
+    logger.log(level, "%s raised %s", function.name, kind)
+    logger.debug("%s raised", function.name, exc_info=error)
+    return _failure("exception", results.cut(f"{kind}: {said}" if said else kind, _MESSAGE_LIMIT))

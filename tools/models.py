@@ -1,0 +1,51 @@
+"""Resources: files that functions made, kept for the person who asked."""
+
+from typing import ClassVar
+from uuid import UUID
+
+from django.conf import settings
+from django.db import models
+from uuid_utils.compat import uuid7
+
+FOLDER = "files"  # All files lie below this folder of the storage, and nothing else does.
+
+
+def file_path(resource: "Resource", filename: str) -> str:
+    """Where the bytes lie. Nothing of the name that a function chose gets near the file system."""
+    digits = resource.id.hex
+    return f"{FOLDER}/{digits[-2:]}/{digits}"
+
+
+class Resource(models.Model):
+    """A file. It never changes; it goes when its task is gone and it is old (see `resources.clean`)."""
+
+    id: "models.UUIDField[UUID, UUID]" = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="resources")
+    task_id = models.UUIDField(db_index=True, help_text="The task in which it was made.")
+    call_id = models.CharField(max_length=200, blank=True, help_text="The call that made it.")
+    name = models.CharField(max_length=200)
+    media_type = models.CharField(max_length=130)
+    size = models.PositiveBigIntegerField(help_text="In bytes.")
+    sha256 = models.CharField(max_length=64)
+    file = models.FileField(upload_to=file_path, max_length=200)
+    description = models.TextField(blank=True)
+    created_at = models.DateTimeField(auto_now_add=True, db_index=True)
+
+    class Meta:
+        ordering: ClassVar[list[str]] = ["-created_at", "-id"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class FunctionOverview(models.Model):
+    """No table: a place in admin, with a permission of its own, for the page that lists the registered functions."""
+
+    class Meta:
+        managed = False
+        default_permissions = ("view",)
+        verbose_name = "function"
+        verbose_name_plural = "functions"
+
+    def __str__(self) -> str:
+        return "Functions"
