@@ -1,15 +1,40 @@
 #!/usr/bin/env python
 """The command line of AgentSite: `python manage.py help` lists what it can do."""
 
+import argparse
 import os
 import sys
 
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "agentsite.settings")
+    choose_data_folder(sys.argv[2:])
     from django.core.management import execute_from_command_line
 
+    load_settings()
     execute_from_command_line(sys.argv)
+
+
+def choose_data_folder(arguments: list[str]) -> None:
+    """Take `--data FOLDER` for the data folder: the settings are read from it, so a command would see it too late."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--data")
+    folder = parser.parse_known_args(arguments)[0].data
+    if folder:
+        os.environ["AGENTSITE_DATA"] = folder
+
+
+def load_settings() -> None:
+    """Read the settings, and end with a sentence where they are wrong."""
+    from django.conf import settings
+    from django.core.exceptions import ImproperlyConfigured
+
+    try:
+        settings.DEBUG  # noqa: B018  (reading one reads them all)
+    except OSError as error:
+        sys.exit(f"The data folder cannot be used: {error}. Choose another with AGENTSITE_DATA or --data.")
+    except (ImproperlyConfigured, ValueError) as error:
+        sys.exit(f"A setting is wrong: {error}. docs/operating.md lists them all.")
 
 
 if __name__ == "__main__":

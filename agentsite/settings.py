@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import environ
+from django.core.exceptions import ImproperlyConfigured
 
 from agentsite import data
 
@@ -16,13 +17,15 @@ env = environ.Env()
 DATA_DIR = Path(env.str("AGENTSITE_DATA", default=str(BASE_DIR / "data"))).expanduser().resolve()
 env.read_env(data.ensure(DATA_DIR))
 
-# --- Django ---------------------------------------------------------------------------------------------------------
+# --- Django ----------------------------------------------------------------------------------------------------------
 
 SECRET_KEY = env.str("SECRET_KEY")
 DEBUG = env.bool("DEBUG", default=False)
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 HTTPS = env.bool("HTTPS", default=False)
+# Whether a reverse proxy that overwrites X-Forwarded-For is the only way in, so that its word about addresses counts.
+BEHIND_PROXY = env.bool("BEHIND_PROXY", default=False)
 
 ROOT_URLCONF = "agentsite.urls"
 ASGI_APPLICATION = "agentsite.asgi.application"
@@ -49,6 +52,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "agentsite.views.healthz_first",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
@@ -83,9 +87,11 @@ TIME_ZONE = env.str("TIME_ZONE", default="UTC")
 USE_I18N = True
 USE_TZ = True
 
-# --- Database -------------------------------------------------------------------------------------------------------
+# --- Database --------------------------------------------------------------------------------------------------------
 
 DATABASES = {"default": env.db_url("DATABASE_URL", default=f"sqlite:///{DATA_DIR / 'db.sqlite3'}")}
+if "ENGINE" not in DATABASES["default"]:
+    raise ImproperlyConfigured("DATABASE_URL must look like postgres://user:password@host:5432/name")
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     # Writers take their lock when the transaction begins and wait for it, so "database is locked" does not happen.
     DATABASES["default"]["OPTIONS"] = {
@@ -109,7 +115,7 @@ CACHES = {
     }
 }
 
-# --- Redis: broker, channel layer, live streams -----------------------------------------------------------------------
+# --- Redis: broker, channel layer, live streams ----------------------------------------------------------------------
 
 REDIS_SOCKET = data.redis_socket(DATA_DIR)
 REDIS_URL = env.str("REDIS_URL", default=f"unix://{REDIS_SOCKET}")
@@ -118,12 +124,10 @@ CHANNEL_LAYERS = {
     "default": {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": [REDIS_URL]}},
 }
 
-# --- Worker ---------------------------------------------------------------------------------------------------------
+# --- Worker ----------------------------------------------------------------------------------------------------------
 
 # kombu spells a unix socket differently from redis-py.
-CELERY_BROKER_URL = (
-    f"redis+socket://{urlsplit(REDIS_URL).path}" if REDIS_URL.startswith("unix://") else REDIS_URL
-)
+CELERY_BROKER_URL = f"redis+socket://{urlsplit(REDIS_URL).path}" if REDIS_URL.startswith("unix://") else REDIS_URL
 CELERY_WORKER_POOL = "threads"
 CELERY_WORKER_CONCURRENCY = env.int("WORKER_CONCURRENCY", default=128)
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
@@ -137,7 +141,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_timeout": 5, "socket_connect_timeout"
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
 
-# --- Agents and functions -------------------------------------------------------------------------------------------
+# --- Agents and functions --------------------------------------------------------------------------------------------
 
 AGENTS_FILE = Path(env.str("AGENTS_FILE", default=str(BASE_DIR / "agents.yaml")))
 # Modules in this folder are discovered as functions beside those that the apps bring (`functions` in each app).
@@ -147,7 +151,7 @@ FETCH_ALLOWED_HOSTS = env.list("FETCH_ALLOWED_HOSTS", default=[])
 # How long files made by functions are kept once no conversation refers to them.
 RESOURCE_DAYS = env.int("RESOURCE_DAYS", default=30)
 
-# --- People ---------------------------------------------------------------------------------------------------------
+# --- People ----------------------------------------------------------------------------------------------------------
 
 AUTH_USER_MODEL = "users.User"
 AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
@@ -189,7 +193,7 @@ EMAIL_CONFIG = env.email_url("EMAIL_URL", default="consolemail://")
 vars().update(EMAIL_CONFIG)
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="AgentSite <agentsite@localhost>")
 
-# --- Files ----------------------------------------------------------------------------------------------------------
+# --- Files -----------------------------------------------------------------------------------------------------------
 
 STATIC_URL = "/static/"
 STATIC_ROOT = DATA_DIR / "static"
@@ -200,7 +204,7 @@ STORAGES = {
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }
 
-# --- Security -------------------------------------------------------------------------------------------------------
+# --- Security --------------------------------------------------------------------------------------------------------
 
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
@@ -223,7 +227,7 @@ SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 DATA_UPLOAD_MAX_MEMORY_SIZE = 12 * 1024 * 1024
 
-# --- Logging --------------------------------------------------------------------------------------------------------
+# --- Logging ---------------------------------------------------------------------------------------------------------
 
 LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")
 LOGGING = {
