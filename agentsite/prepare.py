@@ -39,9 +39,8 @@ def database() -> list[str]:
         with _one_at_a_time():
             return _migrate()
     except DatabaseError as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise Refusal(
-            f"The database cannot be used: {reason}. "
+            f"The database cannot be used: {first_line(error)}. "
             "Check DATABASE_URL; for SQLite, that its folder exists and can be written to.",
             NO_DATABASE,
         ) from error
@@ -78,6 +77,11 @@ def unknown_migrations(executor: MigrationExecutor) -> list[str]:
         for app, name in applied
         if app in installed and (app, name) not in known and (app, name) not in replaced
     )
+
+
+def first_line(error: Exception) -> str:
+    """What went wrong, without the rest of the story and the full stop."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
 @contextmanager

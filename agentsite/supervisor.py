@@ -138,6 +138,8 @@ class Supervisor:
             start_new_session=True,  # Ctrl-C in the terminal reaches the supervisor only, which stops them in order.
             preexec_fn=_die_with(os.getpid()),
         )
+        if self.stopping.is_set():  # Asked to stop while it was being started.
+            _kill_group(process.pid)
         assert process.stdout
         showing = asyncio.create_task(_show(child, process.stdout))
         code = await process.wait()
