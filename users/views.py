@@ -30,7 +30,7 @@ def first_admin(request: HttpRequest, token: str) -> HttpResponse:
 def _first_admin(request: HttpRequest, token: str) -> HttpResponse:
     gone = {"first_admin_needed": firstrun.first_admin_needed()}
     if not firstrun.is_valid(token):
-        return render(request, "users/first_admin_gone.html", gone, status=410)
+        return render(request, "users/first_admin_invalid.html", gone, status=410)
     form = FirstAdminForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
         user = form.save(commit=False)
@@ -41,7 +41,7 @@ def _first_admin(request: HttpRequest, token: str) -> HttpResponse:
         else:
             if not created:
                 gone = {"first_admin_needed": firstrun.first_admin_needed()}
-                return render(request, "users/first_admin_gone.html", gone, status=410)
+                return render(request, "users/first_admin_invalid.html", gone, status=410)
             login(request, user)
             return redirect("/")
     return render(request, "users/first_admin.html", {"form": form})
