@@ -65,7 +65,7 @@ def _explain(function: Function, error: ValidationError) -> str:
         if name in properties:
             wrong[name] = properties[name]
         match detail["type"]:
-            case "missing" if len(detail["loc"]) == 1:
+            case "missing":
                 lines.append(f"- {where}: is missing.")
             case "extra_forbidden" if len(detail["loc"]) == 1:
                 lines.append(f"- {where}: there is no such parameter. There are: {', '.join(properties) or 'none'}.")

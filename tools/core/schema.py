@@ -77,7 +77,6 @@ def json_schema(model: type[BaseModel]) -> dict[str, Any]:
     definitions = schema.pop("$defs", {})
     recursive = {name for name in definitions if name in _reachable(definitions[name], definitions)}
     plain: dict[str, Any] = _plain(schema, definitions, recursive)
-    plain.pop("description", None)  # The docstring of `Arguments`, which is no news to the model.
     plain.setdefault("properties", {})
     if recursive:
         plain["$defs"] = {name: _plain(definitions[name], definitions, recursive) for name in sorted(recursive)}

@@ -1,0 +1,91 @@
+"""HTTP to the outside world only: requests that cannot be led to addresses inside the operator's network."""
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Collection
+
+import httpx2
+
+# Public by its number, but answered by the cloud provider's own machinery (Azure).
+_METADATA = ipaddress.ip_address("168.63.129.16")
+# Where there is no IPv4, every public IPv4 host is reached through this network (RFC 6052), and private ones would be.
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class RefusedAddress(ValueError):
+    """The host lies at an address that must not be reached from here. The message is a sentence."""
+
+
+def is_public(address: Address) -> bool:
+    """Whether `address` is on the public internet. An IPv6 address that stands for an IPv4 one is judged as that."""
+    if isinstance(address, ipaddress.IPv6Address):
+        if address in _NAT64:
+            return is_public(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+        if inner := address.ipv4_mapped or address.sixtofour:
+            return is_public(inner)
+        if address.is_site_local:
+            return False
+    return address.is_global and not (address.is_multicast or address.is_reserved or address == _METADATA)
+
+
+class GuardedTransport(httpx2.AsyncBaseTransport):
+    """Looks a host up itself, checks every address found, and connects to one of exactly those.
+
+    So a name that resolves to something else a moment later gains nothing: it is not looked up again. TLS still
+    verifies the certificate for the host's name. No proxies, nothing from the environment, no connection kept.
+
+    allowed_hosts: names (or literal addresses) that may lie anywhere, because the administrator said so.
+    """
+
+    def __init__(self, allowed_hosts: Collection[str] = ()) -> None:
+        self._allowed = {_canonical(host) for host in allowed_hosts}
+        self._inner = httpx2.AsyncHTTPTransport(
+            trust_env=False, limits=httpx2.Limits(max_keepalive_connections=0, max_connections=20)
+        )
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Raises RefusedAddress, or what httpx2 raises."""
+        host = _canonical(request.url.host)
+        addresses = await self._resolve(host, request.url.port or (443 if request.url.scheme == "https" else 80))
+        failure: httpx2.TransportError | None = None
+        for address in addresses:
+            try:
+                return await self._inner.handle_async_request(_redirected(request, host, address))
+            except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+                failure = error
+        raise failure or httpx2.ConnectError(f"{host} has no address.")
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+    async def _resolve(self, host: str, port: int) -> list[Address]:
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            raise httpx2.ConnectError(f"The host {host} cannot be found.") from error
+        addresses = list(dict.fromkeys(ipaddress.ip_address(sockaddr[0]) for *_, sockaddr in found))
+        if host not in self._allowed and not all(map(is_public, addresses)):
+            # One private address among public ones is how rebinding begins, so the whole host is refused.
+            raise RefusedAddress(
+                f"The host {host} is not on the public internet, so it is not fetched. "
+                "An administrator can allow it in FETCH_ALLOWED_HOSTS."
+            )
+        return addresses
+
+
+def _canonical(host: str) -> str:
+    return host.strip().rstrip(".").lower()
+
+
+def _redirected(request: httpx2.Request, host: str, address: Address) -> httpx2.Request:
+    """`request`, sent to `address`: its Host header and the name in TLS stay those of the host."""
+    return httpx2.Request(
+        request.method,
+        request.url.copy_with(host=str(address)),
+        headers=request.headers,
+        stream=request.stream,
+        extensions={**request.extensions, "sni_hostname": host},
+    )
