@@ -8,8 +8,8 @@
 
     result = await Report(llm, tools).execute({"topic": "Tides"})
 
-A step without a `handle_<id>` method asks the model with the step's instruction. `execute` runs anywhere, in a script or
-a test; the worker runs the same classes and writes down every event that passes `on_event`.
+A step without a `handle_<id>` method asks the model with the step's instruction. `execute` runs anywhere, in a script
+or a test; the worker runs the same classes and writes down every event that they emit.
 """
 
 from __future__ import annotations
@@ -79,8 +79,10 @@ class TaskExecutor:
         self._on_event = on_event
 
     async def execute(self, input_data: Mapping[str, Any]) -> ExecutionResult:
-        """Run all steps in order. Each gets the input and everything the earlier ones returned. Never raises an error of
-        the task: that is in the result, with the output so far."""
+        """Run all steps in order. Each gets the input and everything the earlier ones returned.
+
+        Never raises an error of the task: that is in the result, with the output so far.
+        """
         began = time.monotonic()
         output: dict[str, Any] = {}
         try:

@@ -4,8 +4,8 @@ It picks up whatever the transcript says is next: calls without a result are run
 answers without calling. It keeps no state of its own, so going on after a crash, a stop or a wait is never a special
 case: the caller gives it the transcript as far as it got.
 
-The caller owns time and truth. It writes each event down before it asks for the next one; `ToolsStarted` in particular is
-on record before anything of those calls has happened.
+The caller owns time and truth. It writes each event down before it asks for the next one; `ToolsStarted` in particular
+is on record before anything of those calls has happened.
 """
 
 from __future__ import annotations

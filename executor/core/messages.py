@@ -9,8 +9,29 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, assert_never
+
+from tools.core.function import ToolSpec
+
+__all__ = [
+    "File",
+    "Message",
+    "Native",
+    "Part",
+    "Reasoning",
+    "Role",
+    "Text",
+    "ToolCall",
+    "ToolResult",
+    "ToolSpec",
+    "Usage",
+    "assistant",
+    "system",
+    "tool",
+    "unanswered",
+    "user",
+]
 
 Role = Literal["system", "user", "assistant", "tool"]
 JsonDict = dict[str, Any]
@@ -156,15 +177,6 @@ class Usage:
     @property
     def total_tokens(self) -> int:
         return self.input_tokens + self.output_tokens
-
-
-@dataclass(frozen=True, slots=True)
-class ToolSpec:
-    """A function as a model is told about it. `parameters` is a JSON schema of type "object"."""
-
-    name: str
-    description: str
-    parameters: JsonDict = field(default_factory=dict)
 
 
 # --- JSON ------------------------------------------------------------------------------------------------------------

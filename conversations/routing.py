@@ -1,0 +1,7 @@
+"""The one socket that every page opens."""
+
+from django.urls import path
+
+from conversations.consumers import LiveConsumer
+
+websocket_urlpatterns = [path("live/", LiveConsumer.as_asgi())]

@@ -1,0 +1,88 @@
+"""What people do with tasks. Each is one transaction; workers and pages hear of it when it is committed."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from asgiref.sync import async_to_sync
+from django.db import IntegrityError, transaction
+from django.db.models.functions import Now
+
+from executor.core.messages import Message, message_to_json
+from executor.hints import notify, wake
+from executor.journal import clean_json
+from executor.models import AgentVersion, Status, Task
+from users.models import User
+
+RETRYABLE = (Status.FAILED, Status.NEEDS_ATTENTION)
+
+
+def create_task(
+    user: User,
+    agent_version: AgentVersion,
+    message: Message,
+    previous: Task | None = None,
+    idempotency_key: str | None = None,
+) -> tuple[Task, bool]:
+    """Queue a task. With a key that this person used before, that task is returned instead, and False."""
+    try:
+        with transaction.atomic():
+            task = Task.objects.create(
+                user=user,
+                agent_version=agent_version,
+                previous=previous,
+                input=clean_json(message_to_json(message)),
+                idempotency_key=idempotency_key or None,
+            )
+    except IntegrityError:
+        return Task.objects.get(user=user, idempotency_key=idempotency_key), False
+    transaction.on_commit(partial(wake, task.pk))
+    return task, True
+
+
+def stop(task: Task) -> bool:
+    """Stop a task, wherever it is. False if it was over already."""
+    changed = _change(task, (Status.QUEUED,), status=Status.STOPPED, stop_reason="person", ended_at=Now()) or _change(
+        task,
+        (Status.RUNNING, Status.WAITING, Status.RETRYING),
+        status=Status.STOPPING,
+        stop_requested_at=Now(),
+    )
+    if changed:
+        _wake_followers(task)
+    return changed
+
+
+def retry(task: Task) -> bool:
+    """Let a failed task go on from where it failed. False if there is nothing to go on from."""
+    changed = _change(
+        task,
+        RETRYABLE,
+        status=Status.QUEUED,
+        error="",
+        error_kind="",
+        error_hint="",
+        stop_reason="",
+        stalled_attempts=0,
+        started_at=None,
+        ended_at=None,
+    )
+    if changed:
+        transaction.on_commit(partial(wake, task.pk))
+    return changed
+
+
+def _change(task: Task, when: tuple[Status, ...], **changes: Any) -> bool:
+    with transaction.atomic():
+        if not Task.objects.filter(pk=task.pk, status__in=when).update(**changes):
+            return False
+        transaction.on_commit(partial(async_to_sync(notify), task.user_id, task.pk))
+    task.refresh_from_db()
+    return True
+
+
+def _wake_followers(task: Task) -> None:
+    if not task.is_active:
+        for follower in Task.objects.filter(previous=task, status=Status.QUEUED):
+            transaction.on_commit(partial(wake, follower.pk))

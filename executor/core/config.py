@@ -1,0 +1,35 @@
+"""What an agent is, as the worker sees it: a value, resolved when the agent was saved and kept with every task."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from executor.core.limits import Limits
+
+
+@dataclass(frozen=True, slots=True)
+class AgentConfig:
+    """`api_key_variable` names the environment variable with the key; the key itself is never part of a config."""
+
+    name: str
+    title: str
+    provider: str
+    model: str = ""
+    base_url: str = ""
+    api_key_variable: str = ""
+    instructions: str = ""
+    functions: tuple[str, ...] = ("*",)
+    limits: Limits = field(default_factory=Limits)
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"functions": list(self.functions)}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> AgentConfig:
+        known = {name: data[name] for name in cls.__slots__ if name in data}
+        return cls(
+            **known
+            | {"functions": tuple(data.get("functions", ("*",))), "limits": Limits.from_json(data.get("limits", {}))}
+        )

@@ -1,0 +1,134 @@
+"""From rows to a transcript: what the model is told next is a pure function of what is on record.
+
+Nothing stored is ever changed to make it fit. Calls that never got a result (a stop, a crash) are closed here, in the
+same words every time, because no provider accepts an open call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+from uuid import UUID
+
+from django.db import connection
+
+from executor.core.limits import Spent
+from executor.core.messages import (
+    Message,
+    Native,
+    Part,
+    Reasoning,
+    Text,
+    ToolCall,
+    ToolResult,
+    message_from_json,
+    system,
+    tool,
+)
+from executor.models import Checkpoint, Step, Task
+
+#: How much of what came before a task's own work is told to the model. Older turns stay in the history.
+EARLIER_TASKS = 40
+EARLIER_CHARACTERS = 200_000
+
+NOT_RUN = "This call was not run: the task was stopped before it."
+OUTCOME_UNKNOWN = (
+    "This call was interrupted and its outcome is unknown: it may or may not have had its effect. "
+    "Check before repeating it, or tell the person."
+)
+
+
+def transcript(task: Task, instructions: str) -> tuple[list[Message], Spent]:
+    """What the model of `task` is told, the open calls of the task itself left open, and what the task has spent."""
+    messages = [system(instructions)] if instructions else []
+    for earlier in _earlier(task):
+        messages += task_messages(earlier, list(earlier.steps.all()), close=True)
+    steps = list(task.steps.order_by("seq"))
+    messages += task_messages(task, steps, close=False)
+    checkpoint = Checkpoint.objects.filter(task=task).order_by("-seq").first()
+    return messages, Spent(**checkpoint.counters) if checkpoint else Spent()
+
+
+def task_messages(task: Task, steps: Sequence[Step], *, close: bool) -> list[Message]:
+    """The input and what came of it. With `close`, calls without a result get one that says so."""
+    messages = [message_from_json(task.input)]
+    calls = {step.call_id: step for step in steps if step.kind == Step.Kind.TOOL}
+    for step in steps:
+        if step.kind != Step.Kind.MODEL or not (message := _model_message(step, calls.values())):
+            continue
+        messages.append(message)
+        results = [result for call in message.tool_calls if (result := tool_result(calls[call.id], close=close))]
+        if results:
+            messages.append(tool(*results))
+    return messages
+
+
+def tool_result(step: Step, *, close: bool) -> ToolResult | None:
+    """What the model is told of a function call; None while that is still open."""
+    call_id = step.call_id or ""
+    match step.status:
+        case Step.Status.DONE | Step.Status.FAILED:
+            return ToolResult(call_id, step.name, step.result, step.status == Step.Status.FAILED)
+        case Step.Status.UNKNOWN:
+            return ToolResult(call_id, step.name, OUTCOME_UNKNOWN, is_error=True)
+        case Step.Status.CANCELLED | Step.Status.DENIED | Step.Status.SKIPPED:
+            return ToolResult(call_id, step.name, step.error or NOT_RUN, is_error=True)
+        case _:
+            return ToolResult(call_id, step.name, NOT_RUN, is_error=True) if close else None
+
+
+def _model_message(step: Step, calls: Iterable[Step]) -> Message | None:
+    """The assistant message of a model step, or None if nothing of it counts."""
+    mine = [
+        ToolCall(call.call_id or "", call.name, call.arguments, call.raw_arguments, call.provider_call_id)
+        for call in calls
+        if call.parent_seq == step.seq
+    ]
+    parts: list[Part] = []
+    if step.reasoning:
+        parts.append(Reasoning(step.reasoning))
+    if step.text.strip():
+        parts.append(Text(step.text))
+    parts += mine
+    if step.status == Step.Status.DONE:
+        native = Native(**step.native) if step.native else None
+        return Message("assistant", tuple(parts), native) if parts else None
+    # A stopped answer: what had been said by then was seen by the person, so the model is told as well.
+    if step.status == Step.Status.CANCELLED and step.text.strip():
+        return Message("assistant", (Text(step.text),))
+    return None
+
+
+def _earlier(task: Task) -> list[Task]:
+    """The tasks that `task` goes on from, oldest first, as far back as the context allows."""
+    ids = _chain(task.pk)[1:]
+    by_id = {found.pk: found for found in Task.objects.filter(pk__in=ids).prefetch_related("steps")}
+    kept: list[Task] = []
+    room = EARLIER_CHARACTERS
+    for earlier in (by_id[pk] for pk in ids if pk in by_id):
+        room -= _size(earlier)
+        if room < 0:
+            break
+        kept.append(earlier)
+    return kept[::-1]
+
+
+def _size(task: Task) -> int:
+    return len(task.text) + sum(len(step.text) + len(step.result) for step in task.steps.all())
+
+
+def _chain(task_id: UUID) -> list[UUID]:
+    """Ids from `task_id` back along `previous`, nearest first, in one query."""
+    table = connection.ops.quote_name(Task._meta.db_table)
+    sql = f"""
+        WITH RECURSIVE chain(id, previous_id, depth) AS (
+            SELECT id, previous_id, 0 FROM {table} WHERE id = %s
+            UNION ALL
+            SELECT t.id, t.previous_id, chain.depth + 1 FROM {table} t JOIN chain ON t.id = chain.previous_id
+            WHERE chain.depth < %s
+        ) SELECT id FROM chain ORDER BY depth
+    """  # noqa: S608  (the table's name is ours)
+    with connection.cursor() as cursor:
+        key: Any = Task._meta.pk.get_db_prep_value(task_id, connection)
+        cursor.execute(sql, [key, EARLIER_TASKS])
+        return [UUID(str(row[0])) for row in cursor.fetchall()]

@@ -1,0 +1,312 @@
+"""Agents, tasks, steps, checkpoints: the rows that are the truth about everything an agent did.
+
+A task's state is folded from its steps (executor/history.py); nothing is replayed. What may change a running task is in
+executor/journal.py, and every one of those writes checks the fence.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.core.validators import MinValueValidator
+from django.db import models, transaction
+from django.db.models.functions import Now
+from django.urls import NoReverseMatch, reverse
+from uuid_utils.compat import uuid7
+
+from executor.core.config import AgentConfig
+from executor.core.limits import Limits
+from executor.core.llms.factory import LLMS
+
+
+def default_functions() -> list[str]:
+    return ["*"]
+
+
+def provider_choices() -> list[tuple[str, str]]:
+    """Asked for when needed, so that a new model is not a new migration."""
+    return [(name, name.replace("_", " ").capitalize()) for name in LLMS]
+
+
+class Agent(models.Model):
+    """Configuration that an administrator owns. Each saved change makes a new `AgentVersion`."""
+
+    name = models.SlugField(max_length=60, unique=True, help_text="How files and commands refer to it, e.g. “helper”.")
+    title = models.CharField(max_length=80, help_text="What people see.")
+    description = models.CharField(max_length=300, blank=True, help_text="One sentence in the agent picker.")
+    provider = models.CharField(max_length=40, choices=provider_choices)
+    model = models.CharField(max_length=120, blank=True, help_text="As the provider spells it.")
+    base_url = models.URLField(max_length=300, blank=True, help_text="Of an OpenAI-compatible server, with its /v1.")
+    api_key_variable = models.CharField(
+        "key variable",
+        max_length=80,
+        blank=True,
+        help_text="Name of the environment variable that holds the key. The key itself is never stored here.",
+    )
+    instructions = models.TextField(blank=True, help_text="What the model is told before everything else.")
+    functions = models.JSONField(
+        default=default_functions, blank=True, help_text='Names of functions it may call; ["*"] is all of them.'
+    )
+    max_iterations = models.PositiveIntegerField(
+        default=5, validators=[MinValueValidator(1)], help_text="How often one task may ask the model."
+    )
+    max_seconds = models.PositiveIntegerField(
+        default=1800, validators=[MinValueValidator(1)], help_text="How long one task may take."
+    )
+    max_tool_calls = models.PositiveIntegerField(
+        "max function calls", default=200, help_text="How many functions one task may call."
+    )
+    parameters = models.JSONField(default=dict, blank=True, help_text="Passed to the model, e.g. temperature.")
+    suggestions = models.JSONField(
+        default=list, blank=True, help_text='Cards of an empty conversation: [{"title": …, "prompt": …}].'
+    )
+    enabled = models.BooleanField(default=True)
+    position = models.PositiveIntegerField(default=0, help_text="Order in the picker; the first one is preselected.")
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        ordering = ("position", "title")
+
+    def __str__(self) -> str:
+        return self.title
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        with transaction.atomic():
+            super().save(*args, **kwargs)
+            self._keep_version()
+
+    def config(self) -> AgentConfig:
+        return AgentConfig(
+            name=self.name,
+            title=self.title,
+            provider=self.provider,
+            model=self.model,
+            base_url=self.base_url,
+            api_key_variable=self.api_key_variable,
+            instructions=self.instructions,
+            functions=tuple(self.functions),
+            limits=Limits(self.max_iterations, self.max_seconds, None, self.max_tool_calls),
+            parameters=self.parameters,
+        )
+
+    def current_version(self) -> AgentVersion:
+        return self.versions.latest("number")
+
+    def _keep_version(self) -> None:
+        config = self.config().to_json()
+        latest = self.versions.order_by("-number").first()
+        if latest is None or latest.config != config:
+            AgentVersion.objects.create(agent=self, number=latest.number + 1 if latest else 1, config=config)
+
+
+class AgentVersion(models.Model):
+    """What an agent was at one time. A task keeps the version that it ran with, also when the agent is gone."""
+
+    agent = models.ForeignKey(Agent, models.SET_NULL, null=True, related_name="versions")
+    number = models.PositiveIntegerField()
+    config = models.JSONField()
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ("-number",)
+        constraints = [models.UniqueConstraint(fields=("agent", "number"), name="one_number_per_version")]
+
+    def __str__(self) -> str:
+        return f"{self.config['title']} v{self.number}"
+
+    def agent_config(self) -> AgentConfig:
+        return AgentConfig.from_json(self.config)
+
+
+class Status(models.TextChoices):
+    QUEUED = "queued", "Queued"
+    RUNNING = "running", "Working"
+    WAITING = "waiting", "Waiting for you"
+    RETRYING = "retrying", "Retrying"
+    STOPPING = "stopping", "Stopping"
+    DONE = "done", "Done"
+    FAILED = "failed", "Failed"
+    STOPPED = "stopped", "Stopped"
+    NEEDS_ATTENTION = "needs_attention", "Needs attention"
+
+
+HELD = (Status.RUNNING, Status.STOPPING)
+ACTIVE = (Status.QUEUED, Status.RUNNING, Status.WAITING, Status.RETRYING, Status.STOPPING)
+
+
+class Task(models.Model):
+    """One piece of work by one agent: this input, going on from that task (`previous`), for this person."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="tasks")
+    agent_version = models.ForeignKey(AgentVersion, models.PROTECT, related_name="tasks")
+    previous = models.ForeignKey("self", models.SET_NULL, null=True, blank=True, related_name="next_tasks")
+    parent = models.ForeignKey("self", models.CASCADE, null=True, blank=True, related_name="sub_tasks")
+    input = models.JSONField(help_text="The message that the task answers, as in executor/core/messages.py.")
+    idempotency_key = models.CharField(max_length=64, null=True, blank=True, editable=False)
+
+    status = models.CharField(max_length=20, choices=Status, default=Status.QUEUED)
+    stop_reason = models.CharField(max_length=40, blank=True)
+    error_kind = models.CharField(max_length=40, blank=True)
+    error = models.TextField(blank=True)
+    error_hint = models.TextField(blank=True)
+
+    # Who works on it. `fence` goes up with every acquisition; a write under an older one is refused.
+    fence = models.PositiveBigIntegerField(default=0)
+    owner = models.CharField(max_length=120, blank=True)
+    lease_until = models.DateTimeField(null=True, blank=True)
+    attempts = models.PositiveIntegerField(default=0)
+    stalled_attempts = models.PositiveIntegerField(default=0, help_text="Acquisitions since a step was last finished.")
+    not_before = models.DateTimeField(null=True, blank=True)
+    deadline_at = models.DateTimeField(null=True, blank=True)
+    stop_requested_at = models.DateTimeField(null=True, blank=True)
+
+    head_seq = models.PositiveIntegerField(default=0)
+    model_calls = models.PositiveIntegerField(default=0)
+    tool_calls = models.PositiveIntegerField(default=0)
+    failed_calls = models.PositiveIntegerField(default=0)
+    input_tokens = models.PositiveBigIntegerField(default=0)
+    output_tokens = models.PositiveBigIntegerField(default=0)
+    cost = models.DecimalField(max_digits=14, decimal_places=8, null=True, blank=True)
+    reserved = models.DecimalField(max_digits=14, decimal_places=8, null=True, blank=True)
+
+    created_at = models.DateTimeField(auto_now_add=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    ended_at = models.DateTimeField(null=True, blank=True)
+    v = models.PositiveSmallIntegerField(default=1, editable=False)
+
+    class Meta:
+        ordering = ("-created_at",)
+        indexes = [
+            models.Index(fields=("status", "lease_until"), name="task_by_lease"),
+            models.Index(fields=("user", "-created_at"), name="task_by_user"),
+        ]
+        constraints = [
+            models.UniqueConstraint(fields=("user", "idempotency_key"), name="one_task_per_idempotency_key"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_status_display()}: {self.text[:60]}"
+
+    def get_absolute_url(self) -> str:
+        try:
+            return reverse("task", args=[self.pk])
+        except NoReverseMatch:
+            return ""
+
+    @property
+    def text(self) -> str:
+        """The words of the input."""
+        return "".join(part["text"] for part in self.input["parts"] if part["type"] == "text")
+
+    @property
+    def is_active(self) -> bool:
+        return self.status in ACTIVE
+
+
+class Step(models.Model):
+    """One thing a task did. The record for review, and the ledger of what may have had an effect."""
+
+    class Kind(models.TextChoices):
+        MODEL = "model", "Model"
+        TOOL = "tool", "Function"
+        NOTE = "note", "Note"
+
+    class Status(models.TextChoices):
+        PENDING = "pending", "Pending"
+        STARTED = "started", "Running"
+        DONE = "done", "Done"
+        FAILED = "failed", "Failed"
+        UNKNOWN = "unknown", "May have run"
+        CANCELLED = "cancelled", "Cancelled"
+        DENIED = "denied", "Denied"
+        SKIPPED = "skipped", "Skipped"
+
+    task = models.ForeignKey(Task, models.CASCADE, related_name="steps")
+    seq = models.PositiveIntegerField()
+    parent_seq = models.PositiveIntegerField(null=True, blank=True, help_text="The model step that asked for it.")
+    kind = models.CharField(max_length=12, choices=Kind)
+    status = models.CharField(max_length=12, choices=Status)
+    fence = models.PositiveBigIntegerField(help_text="The acquisition that wrote it.")
+    attempt = models.PositiveIntegerField(default=1)
+
+    # A model step: what it said. While it is running, as far as it got.
+    text = models.TextField(blank=True)
+    reasoning = models.TextField(blank=True)
+    native = models.JSONField(null=True, blank=True, help_text="The provider's own form, replayed verbatim to it only.")
+    provider = models.CharField(max_length=40, blank=True)
+    model = models.CharField(max_length=120, blank=True)
+    response_id = models.CharField(max_length=120, blank=True)
+    finish_reason = models.CharField(max_length=30, blank=True)
+    input_tokens = models.PositiveIntegerField(default=0)
+    output_tokens = models.PositiveIntegerField(default=0)
+    cache_read_tokens = models.PositiveIntegerField(default=0)
+    cache_write_tokens = models.PositiveIntegerField(default=0)
+    reasoning_tokens = models.PositiveIntegerField(default=0)
+    cost = models.DecimalField(max_digits=14, decimal_places=8, null=True, blank=True)
+    first_token_ms = models.PositiveIntegerField(null=True, blank=True)
+
+    # A function call.
+    name = models.CharField(max_length=64, blank=True)
+    call_id = models.CharField(max_length=120, null=True, blank=True)
+    provider_call_id = models.CharField(max_length=120, blank=True)
+    arguments = models.JSONField(null=True, blank=True)
+    raw_arguments = models.TextField(blank=True, help_text="Only where it was not a JSON object.")
+    arguments_digest = models.CharField(max_length=32, blank=True)
+    effect = models.CharField(max_length=20, blank=True)
+    result = models.TextField(blank=True)
+
+    error_kind = models.CharField(max_length=40, blank=True)
+    error = models.TextField(blank=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    ended_at = models.DateTimeField(null=True, blank=True)
+    v = models.PositiveSmallIntegerField(default=1, editable=False)
+
+    class Meta:
+        ordering = ("task", "seq")
+        constraints = [
+            models.UniqueConstraint(fields=("task", "seq"), name="one_step_per_seq"),
+            models.UniqueConstraint(fields=("task", "call_id"), name="one_step_per_call"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.seq}. {self.name or self.get_kind_display()}: {self.get_status_display()}"
+
+    @property
+    def is_open(self) -> bool:
+        return self.status in (self.Status.PENDING, self.Status.STARTED)
+
+
+class Checkpoint(models.Model):
+    """The mark after a finished step from which the task can go on. Constant size, append-only."""
+
+    task = models.ForeignKey(Task, models.CASCADE, related_name="checkpoints")
+    seq = models.PositiveIntegerField()
+    counters = models.JSONField(help_text="What was used up by then: iterations, tokens, tool_calls.")
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        ordering = ("task", "seq")
+        constraints = [models.UniqueConstraint(fields=("task", "seq"), name="one_checkpoint_per_step")]
+
+    def __str__(self) -> str:
+        return f"after step {self.seq}"
+
+
+class Worker(models.Model):
+    """A worker process, as it last reported itself."""
+
+    owner = models.CharField(max_length=120, primary_key=True)
+    host = models.CharField(max_length=80)
+    pid = models.PositiveIntegerField()
+    started_at = models.DateTimeField(auto_now_add=True)
+    beat_at = models.DateTimeField(help_text="Its heart last beat, by the database's clock.")
+    running = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        ordering = ("-beat_at",)
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.pid}"

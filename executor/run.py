@@ -1,0 +1,240 @@
+"""One acquisition of a task, from claim to end: drives the loop, writes each event down, tells whoever watches."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import logging
+import os
+import time
+from contextlib import aclosing
+from uuid import UUID
+
+from django.db import Error as DatabaseError
+
+from executor.core.errors import LimitReached, TaskExecutionError
+from executor.core.events import (
+    Failed,
+    Finished,
+    LoopEvent,
+    ModelAsked,
+    ModelRetried,
+    ReasoningDelta,
+    TextDelta,
+    ToolFinished,
+    ToolsStarted,
+)
+from executor.core.executor import TaskSolver
+from executor.core.limits import Spent
+from executor.core.llms.base import BaseLlm, Endpoint
+from executor.core.llms.factory import create_llm
+from executor.database import in_database
+from executor.history import transcript
+from executor.journal import MAX_STALLED_ATTEMPTS, Journal, LeaseLost
+from executor.live import Publisher
+from executor.models import Status
+from executor.toolset import Toolset
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two saves of an answer that is still being written.
+PARTIAL_EVERY = 2.0
+
+
+class Interruption(enum.Enum):
+    STOP = "stop"  # A person wants it to end.
+    HAND_OVER = "hand over"  # This worker is going away.
+    LOST = "lost"  # Somebody else has the task.
+
+
+class Run:
+    """`execute` returns the tasks that waited for this one and may begin now."""
+
+    def __init__(self, journal: Journal, publisher: Publisher) -> None:
+        self.journal = journal
+        self.task_id: UUID = journal.task_id
+        self._stream = publisher.open(journal.task_id, journal.fence, lambda: self.interrupt(Interruption.LOST))
+        self._interruption: Interruption | None = None
+        self._asking = False
+        self._seq = 0
+        self._asked_at = 0.0
+        self._first_token_ms: int | None = None
+        self._saved_at = 0.0
+        self._coroutine: asyncio.Task[list[UUID]] | None = None
+
+    def interrupt(self, why: Interruption) -> None:
+        """Called on the loop. A stop or a loss takes effect at once, a hand-over at the next boundary between steps;
+        an answer that is being written is such a boundary, because it can be asked for again."""
+        if self._interruption in (Interruption.STOP, Interruption.LOST):
+            return
+        self._interruption = why
+        if self._coroutine is not None and (why is not Interruption.HAND_OVER or self._asking):
+            self._coroutine.cancel()
+
+    async def execute(self) -> list[UUID]:
+        self._coroutine = asyncio.current_task()
+        journal = self.journal
+        if journal.task.status == Status.STOPPING:
+            self._interruption = Interruption.STOP
+        try:
+            try:
+                if self._interruption:
+                    raise asyncio.CancelledError
+                return await self._work()
+            except asyncio.CancelledError:
+                if self._coroutine is not None:
+                    self._coroutine.uncancel()
+                return await self._interrupted()
+        except LeaseLost:
+            logger.warning("Task %s is somebody else's now", self.task_id)
+        except DatabaseError as error:
+            # Whatever was committed stands. The task is taken up again, here or elsewhere, when its lease runs out.
+            logger.error("Task %s lost the database: %s", self.task_id, error)
+        return []
+
+    async def _work(self) -> list[UUID]:
+        journal, limits = self.journal, self.journal.config.limits
+        try:
+            if journal.task.attempts > 1:
+                await in_database(journal.recover)
+                self._stream.rows_changed()
+            if journal.task.stalled_attempts > MAX_STALLED_ATTEMPTS:
+                raise Stalled
+            async with asyncio.timeout(_seconds_left(journal)):
+                await self._solve()
+            return await self._end(Status.DONE)
+        except TimeoutError:
+            limit = LimitReached("seconds", f"It reached its time limit of {limits.seconds:g} s.")
+            return await self._end(Status.STOPPED, error=limit, stop_reason="seconds")
+        except LimitReached as error:
+            return await self._end(Status.STOPPED, error=error, stop_reason=error.limit)
+        except Stalled:
+            error = TaskExecutionError(
+                f"It was begun {MAX_STALLED_ATTEMPTS} times and its worker ended each time before a step was finished.",
+                hint="Look at the worker's log for the reason, then try again.",
+            )
+            return await self._end(Status.NEEDS_ATTENTION, error=error)
+        except TaskExecutionError as error:
+            return await self._end(Status.FAILED, error=error)
+        except (LeaseLost, DatabaseError):
+            raise
+        except Exception as error:
+            logger.exception("Task %s failed unexpectedly", self.task_id)
+            internal = TaskExecutionError(
+                f"Something went wrong inside AgentSite ({type(error).__name__}).",
+                hint="The worker's log has the details. Trying again may help.",
+            )
+            internal.kind = "internal"
+            return await self._end(Status.FAILED, error=internal)
+
+    async def _solve(self) -> None:
+        journal, config = self.journal, self.journal.config
+        toolset = Toolset(config.functions, journal.task.user_id, journal.task_id)
+        messages, spent = await in_database(transcript, journal.task, config.instructions)
+        solver = TaskSolver(_llm(journal), toolset, limits=config.limits)
+        async with aclosing(solver.run(messages, spent)) as events:
+            async for event in events:
+                await self._record(event, spent, toolset)
+
+    async def _record(self, event: LoopEvent, spent: Spent, toolset: Toolset) -> None:
+        """Write down what happened and tell it, before the loop goes on."""
+        match event:
+            case TextDelta(text):
+                self._mark_first_token()
+                self._stream.add_text(text)
+                await self._save_partial()
+            case ReasoningDelta(text):
+                self._mark_first_token()
+                self._stream.add_reasoning(text)
+                await self._save_partial()
+            case ModelAsked():
+                if self._interruption is Interruption.HAND_OVER:
+                    raise asyncio.CancelledError
+                self._seq = await in_database(self.journal.begin_model)
+                self._asking = True
+                self._asked_at = self._saved_at = time.monotonic()
+                self._first_token_ms = None
+                self._stream.open_step(self._seq)
+            case ModelRetried(error, _, delay):
+                self._stream.note(f"{error.message} Trying again in {delay:.0f} s." if delay >= 1 else error.message)
+            case Finished():
+                self._asking = False
+                await in_database(
+                    self.journal.finish_model, self._seq, event, spent, toolset.functions, self._first_token_ms
+                )
+                self._close_step()
+            case Failed(error):
+                self._asking = False
+                await in_database(self.journal.fail_model, self._seq, error, self._stream.text)
+                self._close_step()
+            case ToolsStarted(calls):
+                await in_database(self.journal.start_tools, calls)
+                self._stream.rows_changed()
+            case ToolFinished():
+                await in_database(self.journal.finish_tool, event, spent)
+                self._stream.rows_changed()
+
+    def _mark_first_token(self) -> None:
+        if self._first_token_ms is None:
+            self._first_token_ms = round((time.monotonic() - self._asked_at) * 1000)
+
+    async def _save_partial(self) -> None:
+        if time.monotonic() - self._saved_at >= PARTIAL_EVERY:
+            await in_database(self.journal.save_partial, self._seq, self._stream.text, self._stream.reasoning)
+            self._saved_at = time.monotonic()
+
+    def _close_step(self) -> None:
+        self._stream.close_step()
+        self._stream.rows_changed()
+
+    async def _interrupted(self) -> list[UUID]:
+        match self._interruption:
+            case Interruption.STOP:
+                return await self._end(Status.STOPPED, stop_reason="person", partial=self._stream.text)
+            case Interruption.LOST:
+                raise LeaseLost
+            case _:
+                await in_database(self.journal.release)
+                self._stream.close_step()
+                self._stream.rows_changed()
+                return [self.task_id]
+
+    async def _end(
+        self,
+        status: Status,
+        *,
+        error: TaskExecutionError | None = None,
+        stop_reason: str = "",
+        partial: str = "",
+    ) -> list[UUID]:
+        waiting = await in_database(
+            self.journal.end, status, error=error, stop_reason=stop_reason, partial=partial or self._stream.text
+        )
+        self._stream.close_step()
+        self._stream.end()
+        return waiting
+
+
+class Stalled(Exception):
+    """The task was acquired again and again without getting anywhere."""
+
+
+def _llm(journal: Journal) -> BaseLlm:
+    """The agent's model. Its key is read here, at the time of the call, and is kept nowhere."""
+    config = journal.config
+    variable = config.api_key_variable
+    endpoint = Endpoint(config.model, config.base_url, os.environ.get(variable, "") if variable else "")
+    if variable and not endpoint.api_key:
+        raise TaskExecutionError(
+            f"The agent “{config.title}” has no key: the environment variable {variable} is not set.",
+            hint="An administrator sets it and restarts AgentSite, or chooses another agent.",
+        )
+    try:
+        return create_llm(config.provider, endpoint, **config.parameters)
+    except (ValueError, TypeError) as error:
+        raise TaskExecutionError(str(error), hint="An administrator can correct the agent's settings.") from error
+
+
+def _seconds_left(journal: Journal) -> float | None:
+    limit = journal.config.limits.seconds
+    return None if limit is None else max(0.0, limit - journal.elapsed)

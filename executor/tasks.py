@@ -1,0 +1,55 @@
+"""The messages that wake workers up."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+from uuid import UUID
+
+import redis
+from celery import shared_task
+from celery.signals import worker_ready, worker_shutdown, worker_shutting_down
+from django.conf import settings
+
+from executor.worker import WorkerProcess
+
+_lock = threading.Lock()
+_process: WorkerProcess | None = None
+
+
+def process() -> WorkerProcess:
+    """The one of this process; made when it is first needed, after Celery has settled."""
+    global _process
+    with _lock:
+        if _process is None:
+            _process = WorkerProcess(settings.CELERY_WORKER_CONCURRENCY)
+        return _process
+
+
+@shared_task(name="executor.execute")
+def execute(task_id: str) -> None:
+    process().execute(UUID(task_id))
+
+
+@shared_task(name="executor.ping")
+def ping(token: str) -> None:
+    """Answer `manage.py doctor`, to show that messages reach a worker."""
+    with redis.from_url(settings.REDIS_URL, socket_timeout=5) as client:
+        client.set(f"ping:{token}", "pong", ex=60)
+
+
+@worker_ready.connect
+def _start(**_: Any) -> None:
+    process()
+
+
+@worker_shutting_down.connect
+def _drain(**_: Any) -> None:
+    if _process is not None:
+        _process.drain()
+
+
+@worker_shutdown.connect
+def _close(**_: Any) -> None:
+    if _process is not None:
+        _process.close()

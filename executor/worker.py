@@ -1,0 +1,167 @@
+"""The worker process: one event loop for all its tasks, and a heart that beats beside it.
+
+Celery's threads deliver the messages; each waits for its task, which runs on the shared loop. The heart is a thread
+with a database connection of its own, so that nothing a task does can stop it. It extends the leases, finds out whom
+to stop, and takes up tasks that lost their worker or whose message got lost. It beats only while the loop is alive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import socket
+import threading
+import time
+from concurrent.futures import CancelledError, Future
+from contextlib import suppress
+from datetime import timedelta
+from uuid import UUID
+
+from django.conf import settings
+from django.db import Error as DatabaseError
+from django.db import close_old_connections
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from executor.database import in_database
+from executor.hints import notify, wake
+from executor.journal import claim, claimable, heartbeat, owner_name
+from executor.live import Publisher
+from executor.models import HELD, Status, Task, Worker
+from executor.run import Interruption, Run
+
+logger = logging.getLogger(__name__)
+
+TICK = 0.5
+HEARTBEAT_EVERY = 5.0
+REAP_EVERY = 2.0
+#: A queued task that nobody took up for this long lost its message.
+MESSAGE_LOST_AFTER = timedelta(seconds=3)
+#: A loop that did not turn for this long is dead, and its tasks are better off elsewhere.
+LOOP_DEAD_AFTER = 15.0
+
+
+class WorkerProcess:
+    """`execute` may be called from any thread."""
+
+    def __init__(self, capacity: int) -> None:
+        self.owner = owner_name()
+        self._capacity = capacity
+        self._loop = asyncio.new_event_loop()
+        self._runs: dict[UUID, Run] = {}
+        self._taken: set[UUID] = set()
+        self._draining = False
+        self._turned_at = time.monotonic()
+        self._publisher: Publisher | None = None
+        self._ready = threading.Event()
+        self._closing = threading.Event()
+        threading.Thread(target=self._run_loop, name="loop", daemon=True).start()
+        self._ready.wait()
+        threading.Thread(target=self._beat_forever, name="heart", daemon=True).start()
+
+    def execute(self, task_id: UUID) -> None:
+        """Run the task to its end, if it can be had. Blocks."""
+        with suppress(CancelledError):
+            self._begin(task_id).result()
+
+    def drain(self) -> None:
+        """Hand every task over. Returns at once; the tasks end by themselves."""
+        self._draining = True
+        self._loop.call_soon_threadsafe(self._interrupt_all, Interruption.HAND_OVER)
+
+    def close(self) -> None:
+        self._closing.set()
+        Worker.objects.filter(pk=self.owner).delete()
+
+    # --- on the loop -------------------------------------------------------------------------------------------------
+
+    def _run_loop(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.create_task(self._turn())
+        self._loop.run_forever()
+
+    async def _turn(self) -> None:
+        self._publisher = Publisher(settings.REDIS_URL)
+        self._ready.set()
+        while True:
+            self._turned_at = time.monotonic()
+            await asyncio.sleep(1)
+
+    def _begin(self, task_id: UUID) -> Future[None]:
+        return asyncio.run_coroutine_threadsafe(self._execute(task_id), self._loop)
+
+    async def _execute(self, task_id: UUID) -> None:
+        if self._draining or task_id in self._taken or self._publisher is None:
+            return
+        self._taken.add(task_id)
+        try:
+            journal = await in_database(claim, task_id, self.owner)
+            if journal is None:
+                return
+            run = self._runs[task_id] = Run(journal, self._publisher)
+            await notify(journal.task.user_id, task_id)
+            waiting = await run.execute()
+            await notify(journal.task.user_id, task_id)
+        finally:
+            self._taken.discard(task_id)
+            self._runs.pop(task_id, None)
+        for follower in waiting:
+            wake(follower)
+
+    def _interrupt_all(self, why: Interruption) -> None:
+        for run in list(self._runs.values()):
+            run.interrupt(why)
+
+    def _interrupt(self, task_id: UUID, why: Interruption) -> None:
+        if run := self._runs.get(task_id):
+            run.interrupt(why)
+
+    # --- the heart ---------------------------------------------------------------------------------------------------
+
+    def _beat_forever(self) -> None:
+        next_beat = next_reap = 0.0
+        while not self._closing.wait(TICK):
+            now = time.monotonic()
+            try:
+                self._stop_those_who_should()
+                if now >= next_beat:
+                    self._beat()
+                    next_beat = now + HEARTBEAT_EVERY
+                if now >= next_reap:
+                    self._reap()
+                    next_reap = now + REAP_EVERY * random.uniform(0.75, 1.25)
+            except DatabaseError as error:
+                logger.error("The database does not answer: %s", error)
+                close_old_connections()
+            except Exception:
+                logger.exception("The heart stumbled")
+
+    def _beat(self) -> None:
+        if time.monotonic() - self._turned_at > LOOP_DEAD_AFTER:
+            logger.error("The event loop has not turned for %d s; its tasks are given up.", LOOP_DEAD_AFTER)
+            return
+        for lost in heartbeat(self.owner, list(self._runs)):
+            self._loop.call_soon_threadsafe(self._interrupt, lost, Interruption.LOST)
+        Worker.objects.update_or_create(
+            owner=self.owner,
+            defaults={"host": socket.gethostname(), "pid": os.getpid(), "beat_at": Now(), "running": len(self._runs)},
+        )
+        Worker.objects.filter(beat_at__lt=Now() - timedelta(days=1)).delete()
+
+    def _stop_those_who_should(self) -> None:
+        if running := list(self._runs):
+            for pk in Task.objects.filter(pk__in=running, status=Status.STOPPING).values_list("pk", flat=True):
+                self._loop.call_soon_threadsafe(self._interrupt, pk, Interruption.STOP)
+
+    def _reap(self) -> None:
+        """Take up what lost its worker, and what nobody was told of."""
+        room = self._capacity - len(self._taken)
+        if room <= 0 or self._draining:
+            return
+        abandoned = Q(status__in=HELD) | Q(created_at__lt=Now() - MESSAGE_LOST_AFTER)
+        found = Task.objects.filter(claimable(), abandoned).order_by("created_at").values_list("pk", flat=True)[:room]
+        for task_id in found:
+            if task_id not in self._taken:
+                self._begin(task_id)
