@@ -1,0 +1,176 @@
+// Writing and sending. Nothing written is lost: a draft is kept per conversation until the server has the message, and a
+// message that fails comes back. Each carries a key, so that sending it twice makes one task.
+
+const form = document.getElementById("composer");
+
+function newKey() {
+  // crypto.randomUUID exists on https and localhost only.
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  bytes[6] = (bytes[6] & 0x0f) | 0x40;
+  bytes[8] = (bytes[8] & 0x3f) | 0x80;
+  const hex = [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
+}
+
+function start() {
+  const text = form.elements.namedItem("text");
+  const key = form.elements.namedItem("key");
+  const error = document.getElementById("composer-error");
+  const touch = matchMedia("(hover: none) and (pointer: coarse)");
+  const draft = `draft:${form.dataset.draft}`;
+  const inPage = form.hasAttribute("hx-post");
+  const pending = new Map(); // key → { text, turn }: sent, not yet answered
+  let failed; // the text of the message that failed last
+
+  // --- Draft ---
+
+  function keep() {
+    try {
+      if (text.value) localStorage.setItem(draft, text.value);
+      else localStorage.removeItem(draft);
+    } catch {
+      // Full or forbidden: the text is still in the field.
+    }
+  }
+
+  try {
+    // The first message leaves its page. That we are on another one now shows that it arrived.
+    const sent = sessionStorage.getItem("sent");
+    if (sent && sent !== draft) localStorage.removeItem(sent);
+    sessionStorage.removeItem("sent");
+    text.value ||= localStorage.getItem(draft) ?? "";
+  } catch {
+    // No storage, no drafts.
+  }
+  key.value = newKey();
+
+  const grow = () => {
+    if (CSS.supports("field-sizing", "content")) return;
+    text.style.height = "auto";
+    text.style.height = `${text.scrollHeight}px`;
+  };
+  text.addEventListener("input", () => {
+    // An edited message is another one. (The failed one may have arrived after all.)
+    if (failed !== undefined && text.value !== failed) {
+      failed = undefined;
+      key.value = newKey();
+    }
+    keep();
+    grow();
+  });
+  grow();
+
+  // --- Send ---
+
+  text.addEventListener("keydown", (event) => {
+    // While an input method composes, Enter picks a word. Safari says so by 229 only.
+    if (event.key !== "Enter" || event.isComposing || event.keyCode === 229) return;
+    const wanted = event.ctrlKey || event.metaKey || !(event.shiftKey || event.altKey || touch.matches);
+    if (!wanted) return;
+    event.preventDefault();
+    if (text.value.trim()) form.requestSubmit();
+  });
+
+  form.addEventListener(
+    "submit",
+    (event) => {
+      if (event.submitter?.name === "text") text.value = event.submitter.value;
+      if (!text.value.trim() || form.dataset.sent) {
+        event.preventDefault();
+        event.stopImmediatePropagation();
+      } else if (!inPage) {
+        form.dataset.sent = "";
+        keep();
+        try {
+          sessionStorage.setItem("sent", draft);
+        } catch {
+          // The draft stays, which does no harm.
+        }
+      }
+    },
+    true,
+  );
+  addEventListener("pageshow", () => delete form.dataset.sent);
+
+  function echo(words) {
+    const turn = document.getElementById("pending-turn").content.firstElementChild.cloneNode(true);
+    turn.querySelector(".bubble").textContent = words;
+    document.getElementById("turns").append(turn);
+    document.dispatchEvent(new CustomEvent("turn:sent"));
+    return turn;
+  }
+
+  form.addEventListener("htmx:config:request", ({ detail }) => {
+    const { body } = detail.ctx.request;
+    pending.set(body.get("key"), { text: body.get("text"), turn: echo(body.get("text")) });
+    key.value = newKey();
+    failed = undefined;
+    error.textContent = "";
+    text.value = "";
+    grow();
+  });
+
+  function settle(ctx) {
+    const sentKey = ctx.request.body.get("key");
+    const message = pending.get(sentKey);
+    pending.delete(sentKey);
+    message?.turn.remove();
+    return message && { ...message, key: sentKey };
+  }
+
+  function giveBack(message, sentence) {
+    if (!message) return;
+    if (!text.value) {
+      key.value = message.key;
+      failed = message.text;
+    }
+    text.value = text.value ? `${message.text}\n${text.value}` : message.text;
+    keep();
+    grow();
+    if (sentence) error.textContent = sentence;
+    text.focus();
+  }
+
+  form.addEventListener("htmx:after:request", (event) => {
+    const { ctx } = event.detail;
+    const { status, raw } = ctx.response;
+    const message = settle(ctx);
+    if (raw.redirected) {
+      // Only a lost log-in answers a message with another page.
+      event.preventDefault();
+      giveBack(message, "You are logged out. Log in again in another tab, then send this once more.");
+    } else if (status === 422) {
+      giveBack(message); // The answer brings its own sentence.
+    } else if (status === 403) {
+      giveBack(message, "Your log-in has changed. Reload the page; your text is kept.");
+    } else if (status === 404) {
+      giveBack(message, "This conversation is gone. Copy your text and start a new one.");
+    } else if (status === 429) {
+      giveBack(message, "That was too fast. Wait a moment, then send it again.");
+    } else if (status >= 400) {
+      giveBack(message, "The server had a problem. Your text is kept; send it again.");
+    } else {
+      keep();
+    }
+  });
+
+  form.addEventListener("htmx:error", ({ detail }) => {
+    if (detail.ctx) giveBack(settle(detail.ctx), "There is no connection. Your text is kept; send it again.");
+  });
+
+  // The socket may bring the turn before the answer to the request does. It is shown once.
+  document.addEventListener("htmx:before:swap", ({ detail }) => {
+    for (const { fragment } of detail.tasks) {
+      const words = fragment.querySelector?.(".turn .bubble")?.textContent.trim();
+      for (const message of pending.values()) if (message.text.trim() === words) message.turn.remove();
+    }
+  });
+
+  // --- The agent of a first message: its note and its suggestions ---
+
+  form.elements.namedItem("agent").addEventListener("change", ({ target }) => {
+    for (const card of document.querySelectorAll("[data-agent]")) card.hidden = card.dataset.agent !== target.value;
+  });
+}
+
+if (form) start();

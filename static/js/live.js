@@ -1,0 +1,139 @@
+// What arrives from the server, next to what the person is doing: fragments update in place, what the person opened
+// stays open, a lost connection shows, and a screen reader hears the start and the answer instead of every word.
+
+const opened = new Map(); // id of a <details> → whether the person wants it open
+
+document.addEventListener("click", (event) => {
+  const details = event.target.closest?.("summary")?.parentElement;
+  if (details?.id) opened.set(details.id, !details.open);
+});
+
+// A list of steps is fetched when it is opened. Folding it must not fetch.
+document.addEventListener(
+  "toggle",
+  (event) => {
+    if (event.target.matches?.("details[hx-get]") && !event.target.open) event.stopImmediatePropagation();
+  },
+  true,
+);
+
+let morph;
+
+htmx.registerExtension("agentsite", {
+  init(api) {
+    morph = api.morph;
+  },
+
+  htmx_before_morph_attr(element, { attrName, newValue }) {
+    if (attrName === "open") return !opened.has(element.id);
+    // The server does not know which page a fragment of the sidebar lands on.
+    return !(attrName === "aria-current" && newValue === null);
+  },
+
+  htmx_before_morph_node(element, { newNode }) {
+    // A finished task comes with an empty list. Who is reading the steps keeps them.
+    const reading = element.matches?.(".steps") && opened.get(element.parentElement.id);
+    return !(reading && !newNode.children.length);
+  },
+
+  // hx-swap="upsert": an element that is there by its id is updated in place, a new one goes in by its data-seq, or last.
+  handle_swap(style, target, fragment) {
+    if (style !== "upsert") return false;
+    return [...fragment.children].map((element) => {
+      const existing = element.id && document.getElementById(element.id);
+      if (existing) {
+        const alone = new DocumentFragment();
+        alone.append(element);
+        morph(existing, alone, false);
+        return existing;
+      }
+      const later = [...target.children].find((child) => Number(child.dataset.seq) > Number(element.dataset.seq));
+      target.insertBefore(element, later ?? null);
+      return element;
+    });
+  },
+});
+
+// --- The connection: shown only when it has been away for two seconds -----------------------------------------------
+
+const line = document.getElementById("connection");
+const final = {
+  4401: "You are logged out. Reload the page to log in again.",
+  4403: "You can no longer see this. Reload the page.",
+  4404: "This conversation is gone. Reload the page.",
+};
+let connected = false;
+let over = false;
+let away;
+
+function showConnection() {
+  if (over) return;
+  if (connected || document.hidden) {
+    clearTimeout(away);
+    away = undefined;
+    line.hidden = true;
+  } else {
+    away ??= setTimeout(() => {
+      line.textContent = "Reconnecting…";
+      line.hidden = false;
+    }, 2000);
+  }
+}
+
+document.addEventListener("htmx:after:ws:connection", () => {
+  connected = true;
+  showConnection();
+});
+
+document.addEventListener("htmx:ws:close", ({ detail }) => {
+  connected = false;
+  showConnection();
+  if (!final[detail.code]) return;
+  over = true;
+  clearTimeout(away);
+  line.textContent = final[detail.code];
+  line.hidden = false;
+});
+
+document.addEventListener("htmx:before:ws:connection", (event) => {
+  if (over) event.preventDefault();
+});
+
+document.addEventListener("visibilitychange", showConnection);
+if (document.getElementById("live")) showConnection();
+
+// --- Announcements --------------------------------------------------------------------------------------------------
+
+const announcer = document.getElementById("announcer");
+const working = new Set([...document.querySelectorAll(".task[data-active]")].map((task) => task.id));
+
+function announce(task) {
+  if ("active" in task.dataset) {
+    if (!working.has(task.id)) announcer.textContent = "Working.";
+    working.add(task.id);
+  } else if (working.delete(task.id)) {
+    const parts = [...task.querySelectorAll(".answer, .failure-reason, .stop-note")];
+    announcer.textContent = parts.map((part) => part.textContent.trim()).join(" ").slice(0, 3000);
+  }
+}
+
+document.addEventListener("htmx:after:settle", ({ detail }) => {
+  for (const node of detail.newContent) {
+    if (!(node instanceof Element)) continue;
+    if (node.matches(".task")) announce(node);
+    else node.querySelectorAll(".task").forEach(announce);
+  }
+});
+
+// --- Time that passes -----------------------------------------------------------------------------------------------
+
+function tick() {
+  for (const time of document.querySelectorAll("time[data-since]")) {
+    const seconds = Math.max(0, Math.floor((Date.now() - Date.parse(time.dataset.since)) / 1000));
+    const text = seconds < 60 ? `${seconds} s` : `${Math.floor(seconds / 60)} m ${seconds % 60} s`;
+    if (time.textContent !== text) time.textContent = text;
+  }
+}
+
+tick();
+setInterval(tick, 1000);

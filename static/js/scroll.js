@@ -1,0 +1,107 @@
+// Where the page stands. It follows the bottom only while the person is there; any move upwards lets go, only moving
+// down to the end or the arrow takes hold again. What is being read does not move when something above it changes.
+
+const turns = document.getElementById("turns");
+const root = document.scrollingElement;
+const NEAR = 40; // px to the end within which scrolling down takes hold
+
+function start() {
+  const dock = document.querySelector(".dock");
+  const button = document.getElementById("to-bottom");
+  const calm = matchMedia("(prefers-reduced-motion: reduce)");
+  let following = true;
+  let room = 0; // px: the height kept free below the message just sent
+  let last = { top: 0, height: 0 };
+
+  const distance = () => root.scrollHeight - root.scrollTop - root.clientHeight;
+
+  function toBottom(smooth = false) {
+    following = true;
+    root.scrollTo({ top: root.scrollHeight, behavior: smooth && !calm.matches ? "smooth" : "instant" });
+  }
+
+  function showButton() {
+    if (distance() > 200) button.hidden = following;
+    else if (distance() < 60) button.hidden = true;
+  }
+
+  function setRoom(height) {
+    room = Math.max(0, height);
+    turns.style.setProperty("--room", room ? `${room}px` : "auto");
+  }
+
+  addEventListener(
+    "scroll",
+    () => {
+      const { scrollTop: top, scrollHeight: height } = root;
+      // A page that became shorter is pushed up by the browser; that is nobody's wish.
+      if (top < last.top && height >= last.height && distance() > 1) following = false;
+      else if (top > last.top && distance() < NEAR) following = true;
+      last = { top, height };
+      showButton();
+    },
+    { passive: true },
+  );
+
+  const release = () => {
+    if (root.scrollHeight > root.clientHeight) following = false;
+  };
+  addEventListener("wheel", (event) => event.deltaY < 0 && release(), { passive: true });
+  addEventListener("keydown", (event) => {
+    if (event.target.matches?.("input, textarea, select")) return;
+    if (["ArrowUp", "PageUp", "Home"].includes(event.key) || (event.key === " " && event.shiftKey)) release();
+  });
+
+  const observer = new ResizeObserver(() => {
+    if (following) toBottom();
+    showButton();
+  });
+  observer.observe(turns);
+  observer.observe(dock);
+  button.addEventListener("click", () => {
+    toBottom(true);
+    document.getElementById("text")?.focus({ preventScroll: true });
+  });
+
+  // The message just sent goes near the top, its answer fills the room below. A message that has to wait for a running
+  // task stays under it instead: the person is still reading that one.
+  document.addEventListener("turn:sent", () => {
+    const busy = turns.querySelector(".task[data-active]");
+    const margin = parseFloat(getComputedStyle(turns.lastElementChild).scrollMarginTop);
+    const below = parseFloat(getComputedStyle(turns).paddingBottom) + dock.offsetHeight;
+    setRoom(busy ? 0 : root.clientHeight - margin - below);
+    toBottom(true);
+  });
+
+  // Steps fold when a task is over, older turns come in above: hold what is in view.
+  let held;
+  document.addEventListener("htmx:before:swap", ({ detail }) => {
+    held = undefined;
+    for (const { target } of detail.tasks) {
+      const element = target?.id?.startsWith?.("task-")
+        ? target.querySelector(".answer, .foot")
+        : target?.id === "older" && target.nextElementSibling;
+      if (element) held = { id: element.id, top: element.getBoundingClientRect().top };
+    }
+  });
+  document.addEventListener("htmx:after:swap", () => {
+    const element = held && document.getElementById(held.id);
+    if (!element) return;
+    const moved = () => element.getBoundingClientRect().top - held.top;
+    // The page stays at its end when the free room shrinks by as much as the content above did.
+    if (following && room) setRoom(room + moved());
+    else if (Math.abs(moved()) > 1) root.scrollBy({ top: moved(), behavior: "instant" });
+    held = undefined;
+  });
+
+  history.scrollRestoration = "manual";
+  const linked = location.hash.length > 1 && document.getElementById(location.hash.slice(1));
+  if (linked) {
+    following = false;
+    linked.scrollIntoView();
+  } else {
+    toBottom();
+  }
+}
+
+if (turns) start();
