@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -36,7 +36,7 @@ class BaseLlm(abc.ABC):
     @abc.abstractmethod
     def stream(
         self, messages: Sequence[Message], tools: Sequence[ToolSpec] = (), **parameters: Any
-    ) -> AsyncIterator[ModelEvent]:
+    ) -> AsyncGenerator[ModelEvent, None]:
         """Ask, and yield what comes: see `executor.core.events`.
 
         Ends with exactly one `Finished` or `Failed`; only `asyncio.CancelledError` is ever raised. Closing the iterator

@@ -1,0 +1,187 @@
+"""What the adapters share about HTTP: one client per event loop, and what a failure over HTTP means."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from executor.core.errors import LLMError, LLMErrorKind
+from executor.core.llms._json import clean
+
+if TYPE_CHECKING:
+    import httpx2
+
+CONNECT_TIMEOUT = 10.0
+MAX_CONNECTIONS = 1000
+_DETAIL_CHARS = 300
+
+# A client is bound to the loop that first used it, so each loop has its own.
+_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx2.AsyncClient] = WeakKeyDictionary()
+
+
+def http_client() -> httpx2.AsyncClient:
+    """The client of the running loop.
+
+    No proxies or credentials from the environment, and no redirects: both would take keys to other hosts.
+    """
+    import httpx2
+
+    loop = asyncio.get_running_loop()
+    client = _clients.get(loop)
+    if client is None or client.is_closed:
+        limits = httpx2.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=100, keepalive_expiry=30)
+        client = _clients[loop] = httpx2.AsyncClient(
+            verify=ssl.create_default_context(), trust_env=False, follow_redirects=False, limits=limits
+        )
+    return client
+
+
+async def close_http_client() -> None:
+    """Close the client of the running loop; the next call opens a new one."""
+    client = _clients.pop(asyncio.get_running_loop(), None)
+    if client is not None:
+        await client.aclose()
+
+
+# --- what went wrong ------------------------------------------------------------------------------------------------
+
+_KIND_BY_STATUS: dict[int, LLMErrorKind] = {
+    401: "auth",
+    402: "quota",
+    403: "permission",
+    404: "not_found",
+    405: "not_found",
+    408: "timeout",
+    409: "server",
+    413: "too_large",
+    429: "rate_limit",
+    503: "overloaded",
+    504: "timeout",
+    524: "timeout",
+    529: "overloaded",
+}
+
+# Codes and types that say more than the status, in the words of the servers that use them.
+_KIND_BY_CODE: dict[str, LLMErrorKind] = {
+    "insufficient_quota": "quota",
+    "billing_hard_limit_reached": "quota",
+    "billing_not_active": "quota",
+    "context_length_exceeded": "context_too_long",
+    "exceed_context_size_error": "context_too_long",
+    "invalid_api_key": "auth",
+    "authentication_error": "auth",
+    "permission_error": "permission",
+    "permission_denied": "permission",
+    "model_not_found": "not_found",
+    "not_found_error": "not_found",
+    "rate_limit_exceeded": "rate_limit",
+    "rate_limit_error": "rate_limit",
+    "overloaded_error": "overloaded",
+    "content_filter": "content_filter",
+    "content_policy_violation": "content_filter",
+    "request_too_large": "too_large",
+    "timeout_error": "timeout",
+    "invalid_request_error": "bad_request",
+}
+
+_CONTEXT_WORDS = ("context length", "context window", "context size", "maximum context", "prompt is too long")
+
+
+def status_error(
+    status: int, body: Any, headers: Mapping[str, str], *, secret: str = "", now: float | None = None
+) -> LLMError:
+    """The error that an HTTP status (or an error object inside a stream: status 200) stands for.
+
+    `body` is the parsed JSON or the text; `secret` is blotted out wherever the server repeats it.
+    """
+    error = _error_object(body)
+    codes = [str(error.get(key) or "").lower() for key in ("code", "type")]
+    text = _sentence(error.get("message"))
+    kind: LLMErrorKind | None = next((_KIND_BY_CODE[code] for code in codes if code in _KIND_BY_CODE), None)
+    if status == 200 and codes[0].isdecimal():
+        status = int(codes[0][:3])
+    if kind in (None, "bad_request"):
+        if status in (200, 400, 413, 422, 500) and any(words in text.lower() for words in _CONTEXT_WORDS):
+            kind = "context_too_long"
+        else:
+            kind = _KIND_BY_STATUS.get(status, kind)
+    if kind is None:
+        kind = "server" if status >= 500 or status == 200 else "not_found" if status < 400 else "bad_request"
+    return LLMError(
+        kind,
+        _blot(f"{_lead(status)}{': ' + text if text else '.'}", secret),
+        status=status if status != 200 else None,
+        retry_after=retry_after(headers, now=now),
+        request_id=clean(headers.get("x-request-id", ""))[:200],
+    )
+
+
+def transport_error(error: Exception, *, address: str, idle_timeout: float) -> LLMError:
+    """The error that a broken connection stands for. `error` comes from httpx2, or from an SDK caused by httpx2."""
+    import httpx2
+
+    cause = error if isinstance(error, httpx2.RequestError) else error.__cause__ or error
+    if isinstance(cause, httpx2.ConnectTimeout):
+        return LLMError("connection", f"{address} did not accept a connection within {CONNECT_TIMEOUT:g} seconds.")
+    if isinstance(cause, httpx2.PoolTimeout):
+        return LLMError("overloaded", f"All {MAX_CONNECTIONS} connections to models are in use.")
+    if isinstance(cause, httpx2.TimeoutException | TimeoutError):
+        return LLMError("timeout", f"{address} sent nothing for {idle_timeout:g} seconds.")
+    if isinstance(cause, httpx2.ConnectError):
+        why = _sentence(str(cause))
+        return LLMError("connection", f"{address} could not be reached{': ' + why if why else '.'}")
+    return LLMError("connection", f"{address} broke off the connection.")
+
+
+def retry_after(headers: Mapping[str, str], *, now: float | None = None) -> float | None:
+    """Seconds to wait according to `Retry-After` (seconds or an HTTP date, RFC 9110 10.2.3), else None."""
+    value = headers.get("retry-after", "").strip()
+    if not value:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(value).timestamp() - (time.time() if now is None else now)
+        except (ValueError, OverflowError):
+            return None
+    # The comparison also turns NaN away.
+    return max(seconds, 0.0) if seconds < float("inf") else None
+
+
+def _lead(status: int) -> str:
+    if status == 200:
+        return "The provider broke off the answer with an error"
+    if 300 <= status < 400:
+        return f"The provider answered {status} and points to another address, which is not followed"
+    return f"The provider answered {status}"
+
+
+def _error_object(body: Any) -> dict[str, Any]:
+    """The part of an error body that says what happened; servers disagree on where it is."""
+    if isinstance(body, list) and body:
+        body = body[0]
+    if not isinstance(body, dict):
+        return {"message": body}
+    error = body.get("error", body)
+    if not isinstance(error, dict):
+        return {"message": error, "code": body.get("code"), "type": body.get("type")}
+    return error if error.get("message") else error | {"message": body.get("message") or body.get("detail")}
+
+
+def _sentence(text: Any) -> str:
+    """One short line of what the server wrote; nothing when it is a web page."""
+    if not isinstance(text, str) or text.lstrip().startswith("<"):
+        return ""
+    line = " ".join(clean(text).split())
+    return line if len(line) <= _DETAIL_CHARS else line[: _DETAIL_CHARS - 1] + "…"
+
+
+def _blot(text: str, secret: str) -> str:
+    # Keys are long; a short one is a placeholder, and blotting it out would only make holes in words.
+    return text.replace(secret, "•••") if len(secret) >= 8 else text
