@@ -1,0 +1,294 @@
+"""The pages of the chat, and what can be done on them. Each view: one door, a form, an action, a response."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils import timezone
+from django.views.decorators.http import require_GET, require_POST, require_safe
+from django_htmx.http import HttpResponseClientRedirect
+from django_htmx.middleware import HtmxDetails
+
+from conversations import actions, fragments
+from conversations.access import conversations_of, get_conversation, get_task, get_turn
+from conversations.forms import MessageForm, TitleForm
+from conversations.models import Conversation, Turn
+from conversations.present import (
+    AgentView,
+    answer_text,
+    conversation_views,
+    grouped,
+    task_views,
+)
+from conversations.search import search as search_conversations
+from executor import actions as tasks
+from executor.models import Agent
+from tools.models import Resource
+from tools.resources import get_resource, resource_response
+from users.models import User
+
+SIDEBAR = 100
+TURNS = 20
+
+
+class Request(HttpRequest):
+    """A request of somebody who is logged in."""
+
+    user: User
+    htmx: HtmxDetails
+
+
+# --- pages -----------------------------------------------------------------------------------------------------------
+
+
+@require_safe
+@login_required
+def home(request: Request) -> HttpResponse:
+    return _home(request)
+
+
+@require_safe
+@login_required
+def conversation(request: Request, conversation_id: UUID) -> HttpResponse:
+    found = get_conversation(request.user, conversation_id)
+    actions.mark_seen(found)
+    return _chat(request, found)
+
+
+@require_GET
+@login_required
+def older(request: Request, conversation_id: UUID, turn_id: UUID) -> HttpResponse:
+    """The turns before one that is shown already: a fragment, or the page as it was then."""
+    found = get_conversation(request.user, conversation_id)
+    before = found.turns.filter(pk=turn_id).values_list("position", flat=True).first()
+    if before is None:
+        raise Http404("There is no such turn.")
+    if not request.htmx:
+        return _chat(request, found, before)
+    return render(request, "conversations/_turns.html", _turns(found, before))
+
+
+@require_safe
+@login_required
+def task(request: Request, task_id: UUID) -> HttpResponse:
+    """What a task did and why, step by step."""
+    found = get_task(request.user, task_id)
+    turn = Turn.objects.filter(task=found).select_related("conversation").first()
+    view = task_views([found], every_step=True)[found.pk]
+    context = {"task": view, "turn": turn, "conversation": None}
+    if turn is not None:
+        context["conversation"] = conversation_views(Conversation.objects.filter(pk=turn.conversation_id))[0]
+    return render(request, "conversations/task.html", {**_frame(request), **context})
+
+
+@require_GET
+@login_required
+def task_steps(request: Request, task_id: UUID) -> HttpResponse:
+    found = get_task(request.user, task_id)
+    if not request.htmx:
+        return redirect("task", task_id)
+    view = task_views([found], every_step=True)[found.pk]
+    return render(request, "conversations/_steps.html", {"steps": view.steps})
+
+
+@require_GET
+@login_required
+def answer(request: Request, task_id: UUID) -> HttpResponse:
+    """The answer as the model wrote it."""
+    text = answer_text(get_task(request.user, task_id))
+    return HttpResponse(text, content_type="text/markdown; charset=utf-8")
+
+
+@require_GET
+@login_required
+def search(request: Request) -> HttpResponse:
+    query = request.GET.get("q", "")[:200].strip()
+    results = search_conversations(request.user, query)
+    if request.htmx:
+        return render(request, "conversations/_search_results.html", {"q": query, "results": results})
+    return render(request, "conversations/search.html", {**_frame(request), "q": query, "results": results})
+
+
+@require_safe
+@login_required
+def file(request: Request, resource_id: UUID) -> HttpResponse:
+    try:
+        resource = get_resource(request.user, resource_id)
+        return resource_response(resource, inline="download" not in request.GET)
+    except Resource.DoesNotExist as error:
+        raise Http404("There is no such file.") from error
+
+
+# --- what can be done ------------------------------------------------------------------------------------------------
+
+
+@require_POST
+@login_required
+def send_new(request: Request) -> HttpResponse:
+    """The first message of a new conversation."""
+    form = MessageForm(request.POST)
+    if not form.is_valid():
+        return _home(request, error=form.sentence(), status=422)
+    turn = actions.send(request.user, **form.cleaned_data)
+    return redirect(turn.conversation)
+
+
+@require_POST
+@login_required
+def send(request: Request, conversation_id: UUID) -> HttpResponse:
+    found = get_conversation(request.user, conversation_id)
+    form = MessageForm(request.POST)
+    if not form.is_valid():
+        if request.htmx:
+            return HttpResponse(fragments.composer_error(form.sentence()), status=422)
+        return _chat(request, found, error=form.sentence(), status=422)
+    turn = actions.send(request.user, **form.cleaned_data, conversation=found)
+    if not request.htmx:
+        return redirect(found)
+    return HttpResponse(
+        fragments.turn_added(fragments.turn_views([turn])[0])
+        + fragments.composer_actions(found.pk)
+        + fragments.composer_error("")
+    )
+
+
+@require_POST
+@login_required
+def stop(request: Request, task_id: UUID) -> HttpResponse:
+    turn = get_turn(request.user, task_id)
+    tasks.stop(turn.task)
+    return _task_changed(request, turn)
+
+
+@require_POST
+@login_required
+def retry(request: Request, task_id: UUID) -> HttpResponse:
+    turn = get_turn(request.user, task_id)
+    tasks.retry(turn.task)
+    return _task_changed(request, turn)
+
+
+@require_POST
+@login_required
+def rename(request: Request, conversation_id: UUID) -> HttpResponse:
+    found = get_conversation(request.user, conversation_id)
+    form = TitleForm(request.POST)
+    if not form.is_valid():
+        return _said(request, found, form.sentence(), status=422)
+    actions.rename(found, form.cleaned_data["title"])
+    return _said(request, found)
+
+
+@require_POST
+@login_required
+def pin(request: Request, conversation_id: UUID) -> HttpResponse:
+    found = get_conversation(request.user, conversation_id)
+    actions.toggle_pin(found)
+    return _said(request, found)
+
+
+@require_POST
+@login_required
+def delete(request: Request, conversation_id: UUID) -> HttpResponse:
+    found = get_conversation(request.user, conversation_id)
+    actions.delete(found)
+    said = f"“{found.title}” was deleted."
+    undo = reverse("restore", args=[found.pk])
+    if not request.htmx:
+        messages.info(request, said)
+        return redirect("home")
+    if request.htmx.current_url_abs_path == found.get_absolute_url():
+        request.session["deleted"] = str(found.pk)
+        return HttpResponseClientRedirect(reverse("home"))
+    return HttpResponse(_sidebar(request) + fragments.toast(said, undo))
+
+
+@require_POST
+@login_required
+def restore(request: Request, conversation_id: UUID) -> HttpResponse:
+    found = get_conversation(request.user, conversation_id, deleted=True)
+    actions.restore(found)
+    if not request.htmx:
+        return redirect(found)
+    return HttpResponse(_sidebar(request) + fragments.toast(f"“{found.title}” is back."))
+
+
+# --- what the pages have in common -----------------------------------------------------------------------------------
+
+
+def _home(request: Request, error: str = "", status: int = 200) -> HttpResponse:
+    context: dict[str, Any] = {**_frame(request), **_agents(request.GET.get("agent", "")), "composer_error": error}
+    if deleted := request.session.pop("deleted", None):
+        found = Conversation.objects.filter(pk=deleted, user=request.user).exclude(deleted_at=None).first()
+        if found:
+            context["toast"] = {
+                "text": f"“{found.title}” was deleted.",
+                "undo_url": reverse("restore", args=[found.pk]),
+            }
+    return render(request, "conversations/home.html", context, status=status)
+
+
+def _chat(
+    request: Request, found: Conversation, before: int | None = None, error: str = "", status: int = 200
+) -> HttpResponse:
+    context = {
+        **_frame(request, found),
+        **_agents(found.agent.name if found.agent else ""),
+        **_turns(found, before),
+        "conversation": conversation_views(Conversation.objects.filter(pk=found.pk))[0],
+        "active_task": fragments.active_task(found.pk),
+        "composer_error": error,
+    }
+    return render(request, "conversations/chat.html", context, status=status)
+
+
+def _frame(request: Request, current: Conversation | None = None) -> dict[str, Any]:
+    """What the sidebar shows."""
+    views = conversation_views(conversations_of(request.user).order_by("-pinned", "-active_at")[:SIDEBAR])
+    return {"groups": grouped(views, timezone.localdate()), "current": current}
+
+
+def _agents(chosen: str) -> dict[str, Any]:
+    agents = [AgentView.of(agent) for agent in Agent.objects.filter(enabled=True)]
+    first = agents[0] if agents else None
+    return {"agents": agents, "agent": next((agent for agent in agents if agent.name == chosen), first)}
+
+
+def _turns(found: Conversation, before: int | None = None) -> dict[str, Any]:
+    """The last turns, or those before a position; however long the conversation is, a page has the same size."""
+    turns = found.turns.select_related("task__agent_version").order_by("-position")
+    if before is not None:
+        turns = turns.filter(position__lt=before)
+    shown = list(turns[: TURNS + 1])
+    has_older = len(shown) > TURNS
+    shown = shown[:TURNS][::-1]
+    older_url = reverse("older", args=[found.pk, shown[0].pk]) if has_older else ""
+    return {"turns": fragments.turn_views(shown), "older_url": older_url}
+
+
+def _sidebar(request: Request) -> str:
+    return fragments.sidebar(_frame(request)["groups"], request.htmx.current_url_abs_path or "")
+
+
+def _said(request: Request, found: Conversation, sentence: str = "", status: int = 200) -> HttpResponse:
+    """The answer to a small change of a conversation."""
+    if not request.htmx:
+        if sentence:
+            messages.error(request, sentence)
+        return redirect(found)
+    title = fragments.title_changed(found) if not sentence else ""
+    said = fragments.toast(sentence) if sentence else ""
+    return HttpResponse(_sidebar(request) + title + said, status=status)
+
+
+def _task_changed(request: Request, turn: Turn) -> HttpResponse:
+    if not request.htmx:
+        return redirect(turn.conversation)
+    view = task_views([turn.task])[turn.task_id]
+    return HttpResponse(fragments.task_repainted(view) + fragments.composer_actions(turn.conversation_id))

@@ -27,6 +27,7 @@ from django.db.models.functions import Now
 
 from executor.database import in_database
 from executor.hints import notify, wake
+from executor.housekeeping import EVERY, keep_house
 from executor.journal import claim, claimable, heartbeat, owner_name
 from executor.live import Publisher
 from executor.models import HELD, Status, Task, Worker
@@ -122,6 +123,7 @@ class WorkerProcess:
 
     def _beat_forever(self) -> None:
         next_beat = next_reap = 0.0
+        next_chores = time.monotonic() + EVERY * random.uniform(0.1, 1.0)
         while not self._closing.wait(TICK):
             now = time.monotonic()
             try:
@@ -129,6 +131,9 @@ class WorkerProcess:
                 if now >= next_beat:
                     self._beat()
                     next_beat = now + HEARTBEAT_EVERY
+                if now >= next_chores:
+                    keep_house()
+                    next_chores = now + EVERY
                 if now >= next_reap:
                     self._reap()
                     next_reap = now + REAP_EVERY * random.uniform(0.75, 1.25)

@@ -1,0 +1,45 @@
+"""The one door to each kind of object. What is absent and what is somebody else's are alike: 404."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.db.models import QuerySet
+from django.http import Http404
+
+from conversations.models import Conversation, Turn
+from executor.models import Task
+from users.models import User
+
+
+def conversations_of(user: User) -> QuerySet[Conversation]:
+    return Conversation.objects.filter(user=user, deleted_at=None)
+
+
+def get_conversation(user: User, conversation_id: UUID, *, deleted: bool = False) -> Conversation:
+    """Raises Http404. With `deleted`, one in the bin is found too."""
+    found = Conversation.objects.filter(user=user, pk=conversation_id)
+    conversation = (found if deleted else found.filter(deleted_at=None)).select_related("agent").first()
+    if conversation is None:
+        raise Http404("There is no such conversation.")
+    return conversation
+
+
+def get_turn(user: User, task_id: UUID) -> Turn:
+    """The turn that a task answers, by the task. Raises Http404."""
+    turn = (
+        Turn.objects.filter(task_id=task_id, task__user=user, conversation__user=user, conversation__deleted_at=None)
+        .select_related("conversation", "task__agent_version")
+        .first()
+    )
+    if turn is None:
+        raise Http404("There is no such task.")
+    return turn
+
+
+def get_task(user: User, task_id: UUID) -> Task:
+    """Also tasks that no conversation shows. Raises Http404."""
+    task = Task.objects.filter(pk=task_id, user=user).select_related("agent_version").first()
+    if task is None:
+        raise Http404("There is no such task.")
+    return task

@@ -1,0 +1,107 @@
+"""What people do with conversations: a verb, one transaction, and what others must hear once it is committed."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import partial
+
+from asgiref.sync import async_to_sync
+from django.db import transaction
+from django.db.models import F
+from django.db.models.functions import Now
+
+from conversations.models import TITLE_LENGTH, Conversation, Turn
+from executor.actions import create_task
+from executor.core.messages import user as user_message
+from executor.hints import notify
+from executor.models import Agent, Task
+from users.models import User
+
+#: How long a deleted conversation can still be had back.
+BIN_DAYS = 7
+
+
+class AlreadySent(Exception):
+    """This message was sent before; `turn` is what came of it."""
+
+    def __init__(self, turn: Turn) -> None:
+        self.turn = turn
+
+
+def send(user: User, agent: Agent, text: str, conversation: Conversation | None = None, key: str = "") -> Turn:
+    """Say something: in `conversation`, or in a new one. Sent twice with the same `key`, it is still one turn."""
+    try:
+        with transaction.atomic():
+            return _send(user, agent, text, conversation, key)
+    except AlreadySent as again:
+        return again.turn
+
+
+def _send(user: User, agent: Agent, text: str, conversation: Conversation | None, key: str) -> Turn:
+    if conversation is None:
+        conversation = Conversation.objects.create(user=user, agent=agent, title=first_words(text), active_at=Now())
+    # One at a time, so that two messages sent at once follow each other.
+    Conversation.objects.select_for_update().get(pk=conversation.pk)
+    parent = conversation.turns.select_related("task").order_by("position").last()
+    task, created = create_task(
+        user, agent.current_version(), user_message(text), parent.task if parent else None, key or None
+    )
+    if not created:
+        raise AlreadySent(Turn.objects.select_related("conversation", "task__agent_version").get(task=task))
+    turn = Turn.objects.create(
+        conversation=conversation,
+        parent=parent,
+        task=task,
+        position=parent.position + 1 if parent else 1,
+        text=text,
+    )
+    Conversation.objects.filter(pk=conversation.pk).update(active_at=Now(), seen_at=Now(), agent=agent)
+    _tell(task)
+    return turn
+
+
+def rename(conversation: Conversation, title: str) -> None:
+    conversation.title = title
+    conversation.save(update_fields=["title"])
+
+
+def toggle_pin(conversation: Conversation) -> None:
+    Conversation.objects.filter(pk=conversation.pk).update(pinned=~F("pinned"))
+    conversation.refresh_from_db(fields=["pinned"])
+
+
+def delete(conversation: Conversation) -> None:
+    """Into the bin; `restore` takes it out again."""
+    Conversation.objects.filter(pk=conversation.pk).update(deleted_at=Now())
+
+
+def restore(conversation: Conversation) -> None:
+    Conversation.objects.filter(pk=conversation.pk).update(deleted_at=None)
+
+
+def mark_seen(conversation: Conversation) -> None:
+    Conversation.objects.filter(pk=conversation.pk).update(seen_at=Now())
+
+
+def empty_bin() -> int:
+    """Remove for good what was deleted long ago, with its tasks. Returns how many conversations."""
+    expired = Conversation.objects.filter(deleted_at__lt=Now() - timedelta(days=BIN_DAYS))
+    count = 0
+    for conversation in expired:
+        with transaction.atomic():
+            tasks = list(conversation.turns.values_list("task", flat=True))
+            conversation.delete()
+            Task.objects.filter(pk__in=tasks).delete()
+        count += 1
+    return count
+
+
+def first_words(text: str) -> str:
+    """A title made of the first words of a message."""
+    words = text.split()
+    title = " ".join(words[:6])
+    return f"{title[: TITLE_LENGTH - 1]}…" if len(words) > 6 or len(title) > TITLE_LENGTH else title
+
+
+def _tell(task: Task) -> None:
+    transaction.on_commit(partial(async_to_sync(notify), task.user_id, task.pk))

@@ -1,0 +1,67 @@
+"""What people may send us."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+
+from conversations.models import TITLE_LENGTH
+from executor.models import Agent
+
+MESSAGE_LENGTH = 200_000
+
+
+class MessageForm(forms.Form):
+    text = forms.CharField(
+        strip=False,
+        max_length=MESSAGE_LENGTH,
+        error_messages={
+            "required": "Write something first.",
+            "max_length": f"A message has at most {MESSAGE_LENGTH:,} characters. Send this in parts.",
+            "null_characters_not_allowed": "It contains characters that are not text. Remove them and send it again.",
+        },
+    )
+    agent = forms.SlugField(required=False)
+    key = forms.CharField(required=False, max_length=64)
+
+    def clean_text(self) -> str:
+        text: str = self.cleaned_data["text"].replace("\r\n", "\n")
+        # Half of a character pair cannot be stored or sent on.
+        text = text.encode("utf-8", "replace").decode("utf-8")
+        if not text.strip():
+            raise forms.ValidationError("Write something first.")
+        return text
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        agents = Agent.objects.filter(enabled=True)
+        name = cleaned.get("agent")
+        agent = agents.filter(name=name).first() if name else agents.first()
+        if agent is None:
+            self.add_error(
+                None,
+                "This agent is not available any more. Choose another one." if name else "There is no agent yet.",
+            )
+        cleaned["agent"] = agent
+        return cleaned
+
+    def sentence(self) -> str:
+        """The first thing that is wrong."""
+        return str(next(iter(self.errors.values()))[0])
+
+
+class TitleForm(forms.Form):
+    title = forms.CharField(
+        max_length=TITLE_LENGTH,
+        error_messages={
+            "required": "A title needs at least one character.",
+            "max_length": f"A title has at most {TITLE_LENGTH} characters.",
+        },
+    )
+
+    def clean_title(self) -> str:
+        return " ".join(self.cleaned_data["title"].encode("utf-8", "replace").decode("utf-8").split())
+
+    def sentence(self) -> str:
+        return str(next(iter(self.errors.values()))[0])

@@ -1,0 +1,196 @@
+"""What models write, as HTML that is safe to show: rendered on the server, sanitised last.
+
+`render` is for finished text. `BlockStream` is for text that is still being written: blocks that are complete are
+rendered once, only the open one is rendered again, so a long answer costs no more than a short one per word.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+import nh3
+from django.utils.safestring import SafeString, mark_safe
+from latex2mathml.converter import convert as latex_to_mathml
+from markdown_it import MarkdownIt
+from markdown_it.renderer import RendererHTML
+from markdown_it.token import Token
+from mdit_py_plugins.dollarmath import dollarmath_plugin
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import get_lexer_by_name
+from pygments.util import ClassNotFound
+
+OWN_FILE = re.compile(r"/f/[0-9a-f-]{36}/(\?download)?$")
+#: Longer code is shown without colours: a lexer is not worth seconds of everybody's time.
+HIGHLIGHT_LIMIT = 50_000
+MATH_LIMIT = 2_000
+
+_TEXT_TAGS = "p br hr h1 h2 h3 h4 h5 h6 strong em s del code pre blockquote ul ol li a div span img"
+_TABLE_TAGS = "table thead tbody tr th td"
+_MATH_TAGS = (
+    "math mrow mi mn mo ms mtext mspace mover munder munderover msup msub msubsup mfrac msqrt mroot mstyle mtable mtr "
+    "mtd mpadded mphantom menclose"
+)
+_MATH_ATTRIBUTES = (
+    "display mathvariant stretchy fence separator lspace rspace form accent accentunder columnalign rowspacing "
+    "columnspacing linethickness minsize maxsize width height depth notation"
+)
+_TAGS = set(f"{_TEXT_TAGS} {_TABLE_TAGS} {_MATH_TAGS}".split())
+_ATTRIBUTES: dict[str, set[str]] = {
+    "a": {"href", "title", "class"},
+    "img": {"src", "alt", "title", "loading"},
+    "div": {"class", "data-language"},
+    "span": {"class"},
+    "pre": {"class"},
+    "code": {"class"},
+    "ol": {"start"},
+    "th": {"class"},
+    "td": {"class"},
+    **{tag: set(_MATH_ATTRIBUTES.split()) for tag in _MATH_TAGS.split()},
+}
+
+_formatter = HtmlFormatter(nowrap=True)
+
+
+def render(text: str) -> SafeString:
+    """The whole of `text`, which is finished."""
+    return _sanitise(_markdown.render(_harmless(text)))
+
+
+class BlockStream:
+    """Text that grows: `feed` gives what has become final since the last time, `open_html` the rest as it stands."""
+
+    def __init__(self, text: str = "") -> None:
+        self.done = SafeString("")  # The HTML of all complete blocks.
+        self._tail = ""
+        self._open: list[Token] = []
+        self.feed(text)
+
+    def feed(self, text: str) -> SafeString:
+        """Add `text`. Returns the HTML of the blocks that are complete now ("" mostly)."""
+        self._tail += _harmless(text)
+        tokens = _open_markdown.parse(self._tail)
+        first = max((i for i, token in enumerate(tokens) if token.level == 0 and token.map), default=0)
+        self._open = tokens[first:]
+        line = tokens[first].map[0] if tokens and tokens[first].map else 0
+        if not line:
+            return SafeString("")
+        lines = self._tail.split("\n")
+        self._tail = "\n".join(lines[line:])
+        complete = render("\n".join(lines[:line]))
+        self.done += complete
+        return complete
+
+    @property
+    def open_html(self) -> SafeString:
+        """The block that is still being written. Code in it has no colours yet."""
+        return _sanitise(_open_markdown.renderer.render(self._open, _open_markdown.options, {}))
+
+
+def _harmless(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\x00", "\ufffd")
+
+
+def _sanitise(html: str) -> SafeString:
+    clean = nh3.clean(
+        html,
+        tags=_TAGS,
+        attributes=_ATTRIBUTES,
+        url_schemes={"http", "https", "mailto"},
+        link_rel="noopener noreferrer nofollow",
+        set_tag_attribute_values={"a": {"target": "_blank"}},
+        strip_comments=True,
+    )
+    return mark_safe(clean)  # noqa: S308  (this is the sanitiser)
+
+
+# --- how each kind of token becomes HTML -----------------------------------------------------------------------------
+
+
+def _code(renderer: RendererHTML, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
+    language = (tokens[index].info.split() or [""])[0][:30]
+    return _code_block(language, _highlighted(tokens[index].content, language))
+
+
+def _open_code(renderer: RendererHTML, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
+    language = (tokens[index].info.split() or [""])[0][:30]
+    return _code_block(language, escape(tokens[index].content, quote=False))
+
+
+def _code_block(language: str, code: str) -> str:
+    label = escape(language or "text")
+    head = f'<div class="code-head"><span class="code-language">{label}</span></div>'
+    pre = f'<pre class="highlight"><code>{code}</code></pre>'
+    return f'<div class="code" data-language="{label}">{head}{pre}</div>\n'
+
+
+def _highlighted(code: str, language: str) -> str:
+    if not language or len(code) > HIGHLIGHT_LIMIT:
+        return escape(code, quote=False)
+    try:
+        return str(highlight(code, get_lexer_by_name(language), _formatter))
+    except ClassNotFound:
+        return escape(code, quote=False)
+
+
+def _image(renderer: RendererHTML, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
+    """Own files are shown. Anything else is a link: loading it would tell its server who reads this."""
+    token = tokens[index]
+    source, alt = str(token.attrs.get("src", "")), escape(token.content)
+    if OWN_FILE.match(source):
+        return f'<img src="{escape(source)}" alt="{alt}" loading="lazy">'
+    return f'<a class="external-image" href="{escape(source)}">{alt or escape(source)}</a>'
+
+
+def _table_open(renderer: RendererHTML, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
+    return '<div class="table-scroll"><table>\n'
+
+
+def _table_close(renderer: RendererHTML, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
+    return "</table></div>\n"
+
+
+def _cell_open(renderer: RendererHTML, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
+    """Alignment as a class: inline styles are forbidden here."""
+    token = tokens[index]
+    align = str(token.attrs.get("style", "")).removeprefix("text-align:")
+    return f'<{token.tag} class="{align}">' if align in ("left", "center", "right") else f"<{token.tag}>"
+
+
+def _math(content: str, options: dict[str, Any]) -> str:
+    try:
+        if len(content) > MATH_LIMIT:
+            raise ValueError("too long")
+        return str(latex_to_mathml(content, display="block" if options["display_mode"] else "inline"))
+    except Exception:  # The converter raises what it likes on what it cannot read.
+        return f"<code>{escape(content)}</code>"
+
+
+def _build(code: Any) -> MarkdownIt:
+    markdown = MarkdownIt("commonmark", {"html": False, "typographer": False, "linkify": False})
+    markdown.enable(["table", "strikethrough"])
+    markdown.use(
+        dollarmath_plugin,
+        renderer=_math,
+        allow_space=False,
+        allow_digits=False,
+        double_inline=True,
+    )
+    for name, rule in {
+        "fence": code,
+        "code_block": code,
+        "image": _image,
+        "table_open": _table_open,
+        "table_close": _table_close,
+        "th_open": _cell_open,
+        "td_open": _cell_open,
+    }.items():
+        markdown.add_render_rule(name, rule)
+    return markdown
+
+
+_markdown = _build(_code)
+_open_markdown = _build(_open_code)

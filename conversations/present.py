@@ -1,0 +1,402 @@
+"""What templates are given: plain values made from rows, the same for a page, a fragment and a live update."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db.models import OuterRef, QuerySet, Subquery
+from django.template.defaultfilters import filesizeformat
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.safestring import SafeString
+
+from conversations.markdown import BlockStream, render
+from conversations.models import Conversation, Turn
+from executor.models import HELD, Agent, Status, Step, Task
+from tools.models import Resource
+
+RESULT_SHOWN = 8_000
+INLINE_IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")
+#: A task whose lease ran out is being taken up by another worker; until then nobody works on it, and we say so.
+RESUMING = "Resuming"
+
+
+@dataclass(frozen=True, slots=True)
+class FileView:
+    id: UUID
+    name: str
+    media_type: str
+    size: str
+    is_image: bool
+    url: str
+    download_url: str
+    description: str
+
+    @classmethod
+    def of(cls, resource: Resource) -> FileView:
+        url = reverse("file", args=[resource.pk])
+        return cls(
+            resource.pk,
+            resource.name,
+            resource.media_type,
+            filesizeformat(resource.size),
+            resource.media_type in INLINE_IMAGES,
+            url,
+            f"{url}?download",
+            resource.description,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StepView:
+    id: str
+    seq: int
+    kind: str
+    title: str
+    intent: str
+    status: str
+    duration: str
+    arguments: str
+    result: str
+    error: str
+    files: tuple[FileView, ...]
+    text: SafeString
+    reasoning: SafeString
+    tokens: str
+    attempt: int
+    started_at: datetime | None
+    checkpoint: bool
+    model: str
+
+    @classmethod
+    def of(cls, step: Step, files: Iterable[FileView] = (), *, text: bool = True, checkpoint: bool = False) -> StepView:
+        is_tool = step.kind == Step.Kind.TOOL
+        failed = step.status in (Step.Status.FAILED, Step.Status.UNKNOWN)
+        return cls(
+            id=f"{step.task_id}-{step.seq}",
+            seq=step.seq,
+            kind=step.kind,
+            title=human_name(step.name) if is_tool else _model_title(step),
+            intent=_intent(step.arguments) if is_tool else "",
+            status=step.status,
+            duration=duration(step.started_at, step.ended_at),
+            arguments=_pretty(step.arguments) if is_tool and step.arguments is not None else step.raw_arguments,
+            result="" if failed and is_tool else _shorten(_pretty_text(step.result)),
+            error=(_shorten(step.result) or step.error) if failed and is_tool else step.error,
+            files=tuple(files),
+            text=render(step.text) if text and step.text else SafeString(""),
+            reasoning=render(step.reasoning) if step.reasoning else SafeString(""),
+            tokens=_tokens(step.input_tokens + step.output_tokens),
+            attempt=step.attempt,
+            started_at=step.started_at,
+            checkpoint=checkpoint,
+            model=step.model if not is_tool else "",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TaskView:
+    id: UUID
+    status: str
+    is_active: bool
+    state_label: str
+    agent_title: str
+    is_demo: bool
+    steps: tuple[StepView, ...]
+    step_count: int
+    failed_count: int
+    summary: str
+    answer: SafeString
+    open_blocks: SafeString
+    open_block: SafeString
+    files: tuple[FileView, ...]
+    error: str
+    error_hint: str
+    stop_note: str
+    can_retry: bool
+    usage: str
+    duration: str
+    model: str
+    started_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class TurnView:
+    id: UUID
+    text: str
+    created_at: datetime
+    task: TaskView
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationView:
+    id: UUID
+    title: str
+    pinned: bool
+    url: str
+    updated_at: datetime
+    state: str
+    unread: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AgentView:
+    name: str
+    title: str
+    description: str
+    is_demo: bool
+    suggestions: list[dict[str, str]]
+
+    @classmethod
+    def of(cls, agent: Agent) -> AgentView:
+        return cls(agent.name, agent.title, agent.description, agent.provider == "demo", agent.suggestions)
+
+
+# --- tasks -----------------------------------------------------------------------------------------------------------
+
+
+def task_views(tasks: Iterable[Task], *, every_step: bool = False) -> dict[UUID, TaskView]:
+    """Views of many tasks in three queries. Finished tasks come without their steps unless `every_step`."""
+    by_id = {task.pk: task for task in tasks}
+    steps: dict[UUID, list[Step]] = defaultdict(list)
+    for step in Step.objects.filter(task__in=by_id).defer("native").order_by("task", "seq"):
+        steps[step.task_id].append(step)
+    files: dict[UUID, list[Resource]] = defaultdict(list)
+    for resource in Resource.objects.filter(task_id__in=by_id).order_by("created_at", "id"):
+        files[resource.task_id].append(resource)
+    return {pk: task_view(task, steps[pk], files[pk], every_step=every_step) for pk, task in by_id.items()}
+
+
+def task_view(
+    task: Task,
+    steps: Sequence[Step],
+    resources: Sequence[Resource] = (),
+    *,
+    every_step: bool = False,
+    open_text: BlockStream | None = None,
+    note: str = "",
+) -> TaskView:
+    """`open_text` is what streams right now, if somebody follows it; else what was last saved of it is shown."""
+    config = task.agent_version.config
+    answer = _answer_step(task, steps)
+    listed = [step for step in steps if _is_listed(step, steps, answer)]
+    by_call: dict[str, list[FileView]] = defaultdict(list)
+    for resource in resources:
+        by_call[resource.call_id].append(FileView.of(resource))
+    open_step = next((step for step in reversed(steps) if step.kind == Step.Kind.MODEL and step.is_open), None)
+    if open_text is None and open_step is not None:
+        open_text = BlockStream(open_step.text)
+    tool_count = sum(step.kind == Step.Kind.TOOL for step in steps)
+    failed_count = sum(step.kind == Step.Kind.TOOL and step.status == Step.Status.FAILED for step in steps)
+    took = duration(task.started_at, task.ended_at)
+    return TaskView(
+        id=task.pk,
+        status=task.status,
+        is_active=task.is_active,
+        state_label=note or _state_label(task, steps),
+        agent_title=config["title"],
+        is_demo=config["provider"] == "demo",
+        steps=tuple(
+            StepView.of(step, by_call.get(step.call_id or "", ()), text=step is not answer)
+            for step in listed
+            if task.is_active or every_step
+        ),
+        step_count=len(listed),
+        failed_count=failed_count,
+        summary=_summary(took, tool_count or len(listed), failed_count) if listed and not task.is_active else "",
+        answer=render(answer.text) if answer and not task.is_active else SafeString(""),
+        open_blocks=open_text.done if open_text else SafeString(""),
+        open_block=open_text.open_html if open_text else SafeString(""),
+        files=tuple(file for files in by_call.values() for file in files),
+        error=task.error if task.status in (Status.FAILED, Status.NEEDS_ATTENTION) else "",
+        error_hint=task.error_hint,
+        stop_note=_stop_note(task, answer),
+        can_retry=task.status in (Status.FAILED, Status.NEEDS_ATTENTION),
+        usage=_tokens(task.input_tokens + task.output_tokens),
+        duration=took,
+        model=config["model"],
+        started_at=task.started_at,
+    )
+
+
+def answer_text(task: Task) -> str:
+    """The Markdown of what the task answered in the end, "" if it did not."""
+    step = _answer_step(task, list(task.steps.defer("native").order_by("seq")))
+    return step.text if step else ""
+
+
+def _answer_step(task: Task, steps: Sequence[Step]) -> Step | None:
+    """The last thing the model said, if nothing came after it."""
+    if not steps or task.is_active:
+        return None
+    said = (step for step in reversed(steps) if step.kind == Step.Kind.MODEL)
+    last = next(said, None)
+    if last is None or not last.text or any(step.parent_seq == last.seq for step in steps):
+        return None
+    return last if last.status in (Step.Status.DONE, Step.Status.CANCELLED, Step.Status.FAILED) else None
+
+
+def _is_listed(step: Step, steps: Sequence[Step], answer: Step | None) -> bool:
+    """Function calls always; the model's steps where they say something that is not the answer itself."""
+    if step.kind != Step.Kind.MODEL:
+        return True
+    if step.status == Step.Status.FAILED:
+        return step.error_kind != "interrupted" and step is not answer
+    if step is answer or step.is_open:
+        return bool(step.reasoning)
+    return bool(step.reasoning or step.text)
+
+
+def _state_label(task: Task, steps: Sequence[Step]) -> str:
+    if task.status in HELD and task.lease_until and task.lease_until < timezone.now():
+        return RESUMING
+    if task.status == Status.QUEUED and task.attempts:
+        return RESUMING
+    if task.status == Status.RUNNING and steps:
+        running = [step for step in steps if step.kind == Step.Kind.TOOL and step.is_open]
+        if len(running) == 1:
+            return f"{human_name(running[0].name)}"
+        if running:
+            return f"Running {len(running)} functions"
+        return "Writing" if steps[-1].text else "Thinking"
+    return str(task.get_status_display())
+
+
+def _stop_note(task: Task, answer: Step | None) -> str:
+    if task.status == Status.STOPPED:
+        return "Stopped by you." if task.stop_reason == "person" else f"{task.error} Send “continue” to let it go on."
+    if task.status == Status.DONE and answer is not None and answer.finish_reason == "length":
+        return "The answer ends here because it reached the model's length limit."
+    if task.status == Status.DONE and answer is None:
+        return "The model answered with nothing."
+    return ""
+
+
+def _summary(took: str, count: int, failed: int) -> str:
+    parts = [f"Worked {took}" if took else "Worked", f"{count} step{'' if count == 1 else 's'}"]
+    return " · ".join(parts + ([f"{failed} failed"] if failed else []))
+
+
+# --- conversations ---------------------------------------------------------------------------------------------------
+
+
+def conversation_views(conversations: QuerySet[Conversation]) -> list[ConversationView]:
+    """With the state of the newest task of each: two queries, however long the conversations are."""
+    last_turn = Turn.objects.filter(conversation=OuterRef("pk")).order_by("-position")
+    found = list(conversations.annotate(task_id=Subquery(last_turn.values("task_id")[:1])))
+    tasks = Task.objects.only("status", "ended_at").in_bulk([c.task_id for c in found if c.task_id])
+    return [_conversation_view(conversation, tasks.get(conversation.task_id)) for conversation in found]
+
+
+def _conversation_view(conversation: Conversation, task: Task | None) -> ConversationView:
+    unread = bool(task and task.ended_at and (conversation.seen_at is None or task.ended_at > conversation.seen_at))
+    return ConversationView(
+        id=conversation.pk,
+        title=conversation.title,
+        pinned=conversation.pinned,
+        url=conversation.get_absolute_url(),
+        updated_at=conversation.active_at,
+        state=_conversation_state(task),
+        unread=unread,
+    )
+
+
+def _conversation_state(task: Task | None) -> str:
+    if task is None:
+        return "idle"
+    if task.status == Status.WAITING:
+        return "waiting"
+    if task.is_active:
+        return "working"
+    return "failed" if task.status in (Status.FAILED, Status.NEEDS_ATTENTION) else "idle"
+
+
+def grouped(views: Sequence[ConversationView], today: date) -> list[tuple[str, list[ConversationView]]]:
+    """For the sidebar: pinned ones first, then by age."""
+    groups: dict[str, list[ConversationView]] = defaultdict(list)
+    for view in views:
+        groups["Pinned" if view.pinned else _age(view.updated_at, today)].append(view)
+    order = ("Pinned", "Today", "Yesterday", "Last 7 days", "Older")
+    return [(label, groups[label]) for label in order if label in groups]
+
+
+def _age(when: datetime, today: date) -> str:
+    days = (today - timezone.localdate(when)).days
+    if days <= 0:
+        return "Today"
+    if days == 1:
+        return "Yesterday"
+    return "Last 7 days" if days <= 7 else "Older"
+
+
+# --- words and numbers -----------------------------------------------------------------------------------------------
+
+
+def human_name(name: str) -> str:
+    """`draw_chart` → “Draw chart”."""
+    return name.replace("_", " ").strip().capitalize()
+
+
+def duration(start: datetime | None, end: datetime | None) -> str:
+    if start is None or end is None:
+        return ""
+    seconds = max(timedelta(), end - start).total_seconds()
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} m"
+    return f"{minutes} m {seconds} s" if minutes else f"{seconds} s"
+
+
+def _model_title(step: Step) -> str:
+    if step.status == Step.Status.FAILED:
+        return "The model did not answer"
+    if step.is_open:
+        return "Thinking"
+    return "Thought" if step.reasoning and not step.text else "Said"
+
+
+def _intent(arguments: dict[str, Any] | None) -> str:
+    """The arguments in a line: what tells this call from others."""
+    shown = [_brief(value) for value in (arguments or {}).values() if value not in (None, "", [], {})]
+    line = " · ".join(shown[:4])
+    return line if len(line) <= 120 else f"{line[:119]}…"
+
+
+def _brief(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(_brief(item) for item in value[:6]) + ("…" if len(value) > 6 else "")
+    text = " ".join(str(value).split())
+    return text if len(text) <= 60 else f"{text[:59]}…"
+
+
+def _pretty(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def _pretty_text(text: str) -> str:
+    """JSON results are easier to read with line breaks."""
+    if text[:1] not in "{[" or len(text) > RESULT_SHOWN:
+        return text
+    try:
+        return _pretty(json.loads(text))
+    except ValueError:
+        return text
+
+
+def _shorten(text: str) -> str:
+    if len(text) <= RESULT_SHOWN:
+        return text
+    return f"{text[:RESULT_SHOWN]}\n… ({len(text) - RESULT_SHOWN:,} more characters)"
+
+
+def _tokens(count: int) -> str:
+    return f"{count:,} tokens" if count else ""

@@ -1,0 +1,70 @@
+"""Finding what was said: in titles, in people's words and in agents' answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db.models import Q
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from conversations.access import conversations_of
+from conversations.models import Conversation, Turn
+from executor.models import Step
+from users.models import User
+
+WORDS = 8
+AROUND = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    title: str
+    url: str
+    updated_at: datetime
+    excerpt: str
+    snippet: SafeString
+
+
+def search(user: User, query: str, limit: int = 20) -> list[Found]:
+    """Conversations that contain every word of `query`, the one last active first."""
+    words = query.replace("\x00", "").split()[:WORDS]
+    if not words:
+        return []
+    found = conversations_of(user)
+    for word in words:
+        answered = Step.objects.filter(kind=Step.Kind.MODEL, text__icontains=word).values("task")
+        said = Turn.objects.filter(Q(text__icontains=word) | Q(task__in=answered), conversation__user=user)
+        found = found.filter(Q(title__icontains=word) | Q(pk__in=said.values("conversation")))
+    return [_found(conversation, words) for conversation in found.order_by("-active_at")[:limit]]
+
+
+def _found(conversation: Conversation, words: list[str]) -> Found:
+    excerpt, match = _excerpt(conversation, words[0])
+    at = excerpt.lower().find(match.lower()) if match else -1
+    snippet = (
+        format_html("{}<mark>{}</mark>{}", excerpt[:at], excerpt[at : at + len(match)], excerpt[at + len(match) :])
+        if at >= 0
+        else format_html("{}", excerpt)
+    )
+    return Found(conversation.title, conversation.get_absolute_url(), conversation.active_at, excerpt, snippet)
+
+
+def _excerpt(conversation: Conversation, word: str) -> tuple[str, str]:
+    turn = conversation.turns.filter(text__icontains=word).first()
+    step = (
+        None
+        if turn
+        else Step.objects.filter(task__turn__conversation=conversation, kind=Step.Kind.MODEL, text__icontains=word)
+        .only("text")
+        .first()
+    )
+    text = turn.text if turn else step.text if step else ""
+    at = text.lower().find(word.lower())
+    if at < 0:
+        first = conversation.turns.first()
+        return (" ".join(first.text.split())[: 2 * AROUND] if first else ""), ""
+    start, end = max(0, at - AROUND), at + len(word) + AROUND
+    piece = " ".join(text[start:end].split())
+    return f"{'…' if start else ''}{piece}{'…' if end < len(text) else ''}", word
