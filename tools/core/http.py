@@ -7,8 +7,15 @@ from collections.abc import Collection
 
 import httpx2
 
-# Public by its number, but answered by the cloud provider's own machinery (Azure).
-_METADATA = ipaddress.ip_address("168.63.129.16")
+# What `is_global` lets through, or does in some versions of Python: for IETF protocols and Oracle's metadata, 6to4
+# relays, Azure's metadata, local NAT64, Teredo and other protocols, documentation, segment routing.
+_REFUSED = [
+    ipaddress.ip_network(network)
+    for network in (
+        "192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32",
+        "64:ff9b:1::/48", "2001::/23", "3fff::/20", "5f00::/16",
+    )
+]  # fmt: skip
 # Where there is no IPv4, every public IPv4 host is reached through this network (RFC 6052), and private ones would be.
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
@@ -28,7 +35,8 @@ def is_public(address: Address) -> bool:
             return is_public(inner)
         if address.is_site_local:
             return False
-    return address.is_global and not (address.is_multicast or address.is_reserved or address == _METADATA)
+    refused = address.is_multicast or address.is_reserved or any(address in network for network in _REFUSED)
+    return address.is_global and not refused
 
 
 class GuardedTransport(httpx2.AsyncBaseTransport):

@@ -7,7 +7,9 @@ from typing import Any
 from pydantic_core import to_jsonable_python
 
 DEFAULT_LIMIT = 32 * 1024
+# Some providers refuse an empty answer, and a model makes more of a word.
 NOTHING = "Done. The function returned nothing."
+EMPTY = "(empty text)"
 
 
 def render(value: Any, limit: int = DEFAULT_LIMIT) -> str:
@@ -19,7 +21,7 @@ def render(value: Any, limit: int = DEFAULT_LIMIT) -> str:
     if value is None:
         return NOTHING
     if isinstance(value, str):
-        return cut(value, limit)
+        return cut(value, limit) or EMPTY
     plain = to_jsonable_python(value, bytes_mode="base64", fallback=_fallback)
     return cut(json.dumps(_harmless(plain), ensure_ascii=False), limit)
 

@@ -133,7 +133,10 @@ def _bars(axes: "Axes", labels: list[str], values: list[float], colours: list[st
     _number_axis(axes.xaxis if lying else axes.yaxis)
     if len(values) <= 20:
         axes.bar_label(bars, [_number(value) for value in values], padding=4, fontsize=9.5, color=_INK)
-        axes.margins(0.12 if lying else None, None if lying else 0.12)
+        if lying:
+            axes.margins(x=0.12)
+        else:
+            axes.margins(y=0.12)
 
 
 def _line(axes: "Axes", labels: list[str], values: list[float], colours: list[str], x_label: str, y_label: str) -> None:
@@ -233,8 +236,12 @@ def _drawn_characters() -> frozenset[int]:
 
 def _drawable(text: str, length: int) -> str:
     """`text` on one line, at most `length` characters, without what no font can draw: better nothing than a box."""
-    text = " ".join(unicodedata.normalize("NFC", text).split())
-    text = "".join(c for c in text if ord(c) in _drawn_characters() and unicodedata.category(c)[0] != "C").strip()
+    text = "".join(
+        c
+        for c in unicodedata.normalize("NFC", text)
+        if c.isspace() or (ord(c) in _drawn_characters() and c.isprintable())
+    )
+    text = " ".join(text.split())
     text = text if len(text) <= length else f"{text[: length - 1]}…"
     return text.replace("$", r"\$")  # Between two dollars matplotlib would read mathematics.
 

@@ -14,6 +14,7 @@ from tools.core.http import GuardedTransport
 
 MAX_BYTES = 2 * 1024 * 1024
 MAX_REDIRECTS = 3
+MAX_URL_LENGTH = 2_000
 SECONDS = 15.0
 
 _HEADERS = {
@@ -34,6 +35,8 @@ async def fetch_page(url: str, max_characters: Annotated[int, Field(ge=1, le=30_
         url: The complete address, beginning with https:// or http://.
         max_characters: How much of the text to give back at most.
     """
+    if len(url) > MAX_URL_LENGTH:
+        raise ValueError(f"The address is longer than {MAX_URL_LENGTH:,} characters. Leave out what it does not need.")
     try:
         async with asyncio.timeout(SECONDS):
             final_url, kind, charset, body = await _download(url)

@@ -1,0 +1,58 @@
+"""Functions and resources in Django admin, both to be looked at only."""
+
+import json
+from typing import Any
+
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+
+from tools.models import FunctionOverview, Resource
+from tools.registry import get_registry
+
+
+class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscriptable at run time
+    """What the program made stays as it was made."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(FunctionOverview)
+class FunctionsAdmin(ReadOnlyAdmin):
+    """One page: every function with its schema, and every problem met while looking for them."""
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        registry = get_registry()
+        context = {
+            **self.admin_site.each_context(request),
+            "title": "Functions",
+            "opts": self.opts,
+            "functions": [
+                (function, json.dumps(function.parameters, indent=2, ensure_ascii=False, default=str))
+                for function in registry.functions.values()
+            ],
+            "problems": registry.problems,
+        }
+        return TemplateResponse(request, "admin/tools/functions.html", context)
+
+
+@admin.register(Resource)
+class ResourceAdmin(ReadOnlyAdmin):
+    """What there is, whose it is and how large; not what is in it, which belongs to its owner."""
+
+    list_display = ("name", "media_type", "size", "owner", "created_at")
+    list_filter = ("media_type", "created_at")
+    list_select_related = ("owner",)
+    search_fields = ("name", "=task_id", "owner__username")
+    date_hierarchy = "created_at"
+    exclude = ("file",)
