@@ -127,26 +127,27 @@ class Supervisor:
 
     async def _run_once(self, child: Child) -> str:
         """Start `child`, show its lines until it ends, and return how it ended ("exit code 1", "signal SIGKILL")."""
-        process = self.processes[child.name] = await asyncio.create_subprocess_exec(
-            *child.command,
-            env=child.env,
-            pass_fds=child.pass_fds,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            limit=LONGEST_LINE,
-            start_new_session=True,  # Ctrl-C in the terminal reaches the supervisor only, which stops them in order.
-            preexec_fn=_die_with(os.getpid()),
-        )
+        # A pipe of our own: asyncio's would make `wait` wait for everybody who inherited it, not only for the child.
+        reading, writing = os.pipe()
+        try:
+            process = self.processes[child.name] = await asyncio.create_subprocess_exec(
+                *child.command,
+                env=child.env,
+                pass_fds=child.pass_fds,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=writing,
+                stderr=asyncio.subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C in a terminal reaches the supervisor only, which stops them in order.
+                preexec_fn=_die_with(os.getpid()),
+            )
+        finally:
+            os.close(writing)
         if self.stopping.is_set():  # Asked to stop while it was being started.
             _kill_group(process.pid)
-        assert process.stdout
-        showing = asyncio.create_task(_show(child, process.stdout))
+        showing = asyncio.create_task(_show(child, reading))
         code = await process.wait()
         _kill_group(process.pid)
-        # Its own children hold the pipe open for as long as they live; they were just killed.
-        await asyncio.wait({showing}, timeout=1)
-        showing.cancel()
+        await showing
         return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
     async def _end(self, child: Child) -> None:
@@ -166,17 +167,23 @@ class Supervisor:
         await ended
 
 
-async def _show(child: Child, stream: asyncio.StreamReader) -> None:
-    while True:
-        try:
-            line = await stream.readline()
-        except ValueError:  # Longer than LONGEST_LINE.
-            continue
-        if not line:
-            return
-        text = line.decode(errors="replace").rstrip()
-        if text and not re.search(child.hide, text):
-            say(text, child.name)
+async def _show(child: Child, pipe: int) -> None:
+    """Print what comes out of `pipe`, line by line, until nobody holds its other end any more."""
+    stream = asyncio.StreamReader(limit=LONGEST_LINE)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(pipe, "rb", buffering=0)
+    )
+    with contextlib.closing(transport):
+        while True:
+            try:
+                line = await stream.readline()
+            except ValueError:  # Longer than LONGEST_LINE.
+                continue
+            if not line:
+                return
+            text = line.decode(errors="replace").rstrip()
+            if text and not re.search(child.hide, text):
+                say(text, child.name)
 
 
 def _kill_group(pid: int) -> None:

@@ -1,0 +1,87 @@
+"""Each check of `doctor` where it is well and where it is not. The whole, green, is in test_up.py."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.db.migrations.recorder import MigrationRecorder
+
+from agentsite import data as data_folder
+from agentsite import doctor
+from executor.models import Agent
+from tests.agentsite.conftest import manage
+
+
+def test_the_report_names_every_check_and_fails_where_nothing_runs(data: Path) -> None:
+    examined = manage(data, "doctor")
+    assert examined.returncode == 1
+    assert [line for line in examined.stdout.splitlines() if line.startswith("✗ redis")]
+    assert "Start AgentSite with `make run`" in examined.stdout
+    assert "? worker     It is reached through Redis" in examined.stdout
+    assert "migrations are not applied" in examined.stdout
+    assert "– sandbox    Not part of this version" in examined.stdout
+    assert "Traceback" not in examined.stderr
+
+
+@pytest.mark.django_db
+def test_schema() -> None:
+    assert doctor.schema() == "Up to date."
+    recorder = MigrationRecorder(connection)
+    recorder.record_applied("users", "9999_later")
+    with pytest.raises(doctor.Ill, match=r"users\.9999_later, which this code does not know"):
+        doctor.schema()
+    recorder.record_unapplied("users", "9999_later")
+    recorder.record_unapplied("users", "0001_initial")
+    with pytest.raises(doctor.Ill, match="migrations are not applied"):
+        doctor.schema()
+
+
+def test_redis_that_is_somebody_elses(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.REDIS_URL = "redis://127.0.0.1:1/0"
+    monkeypatch.setenv("REDIS_URL", settings.REDIS_URL)
+    with pytest.raises(doctor.Ill) as ill:
+        doctor.redis_server()
+    assert ill.value.advice == "Check REDIS_URL."
+
+
+def test_keys(settings: Any, tmp_path: Path) -> None:
+    settings.DATA_DIR = tmp_path
+    settings.SECRET_KEY = "x" * 50
+    file = data_folder.ensure(tmp_path)
+    assert doctor.keys() == "SECRET_KEY is set and private."
+    file.chmod(0o644)
+    with pytest.raises(doctor.Ill) as ill:
+        doctor.keys()
+    assert ill.value.advice == f"Run `chmod 600 {file}`."
+    settings.SECRET_KEY = "short"
+    with pytest.raises(doctor.Ill, match="only 5 characters"):
+        doctor.keys()
+
+
+@pytest.mark.django_db
+def test_clock_and_database_of_a_sound_machine() -> None:
+    assert doctor.clock() == "Database and machine agree within 2 seconds."
+
+
+def test_disk(settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.DATA_DIR = tmp_path
+    assert "GB free" in doctor.disk()
+    monkeypatch.setattr(doctor, "DISK_BYTES", shutil.disk_usage(tmp_path).total + 1)
+    with pytest.raises(doctor.Ill, match="MB are free"):
+        doctor.disk()
+
+
+@pytest.mark.django_db
+def test_agents() -> None:
+    Agent.objects.update(enabled=False)
+    with pytest.raises(doctor.Ill, match="No agent is enabled"):
+        doctor.agents()
+    Agent.objects.create(name="helper", title="Helper", provider="demo")
+    assert doctor.agents() == "Enabled: helper."
+
+
+def test_the_sandbox_is_honestly_off() -> None:
+    with pytest.raises(doctor.Off, match="Not part of this version"):
+        doctor.sandbox()
