@@ -1,0 +1,121 @@
+"""Stream the next step of the plan, in the form every model's stream has."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any, ClassVar
+
+from executor.core.errors import LLMError
+from executor.core.events import (
+    Failed,
+    Finished,
+    ModelEvent,
+    Started,
+    TextDelta,
+    ToolCallComplete,
+    ToolCallDelta,
+    ToolCallStarted,
+)
+from executor.core.llms.base import BaseLlm
+from executor.core.llms.demo.planning import Goal, Past, Step, Want, next_step, rounds
+from executor.core.llms.demo.reading import LIMIT, Request
+from executor.core.llms.demo.skills import understand
+from executor.core.llms.demo.skills.help import Help
+from executor.core.llms.demo.writing import clean
+from executor.core.messages import File, Message, ToolCall, ToolSpec, assistant
+
+logger = logging.getLogger(__name__)
+
+#: Earlier messages that a follow-up may refer to.
+REMEMBERED = 20
+
+_LABEL = (
+    "---\n\n*Demonstration: fixed rules in place of a language model. The function calls and their results are real.*"
+)
+
+
+class Demo(BaseLlm):
+    """A model of fixed rules. `pause` is the seconds between two pieces of text, so that it reads as it is written."""
+
+    type: ClassVar[str] = "demo"
+
+    async def stream(
+        self, messages: Sequence[Message], tools: Sequence[ToolSpec] = (), **parameters: Any
+    ) -> AsyncGenerator[ModelEvent, None]:
+        pause = _seconds((self.parameters | parameters).get("pause", 0.02))
+        yield Started(model="demo")
+        try:
+            message = answer(messages, tools)
+        except Exception as error:  # The contract of a stream: a fault of a skill is an answer too.
+            logger.exception("The demonstration could not plan the next step")
+            problem = f"The demonstration stumbled over this request ({type(error).__name__}). Put it differently."
+            yield Failed(LLMError("bad_request", problem))
+            return
+        for piece in _pieces(message.text):
+            await asyncio.sleep(pause)
+            yield TextDelta(piece)
+        for index, call in enumerate(message.tool_calls):
+            await asyncio.sleep(pause)
+            yield ToolCallStarted(index, call.id, call.name)
+            yield ToolCallDelta(index, call.raw_arguments)
+            yield ToolCallComplete(index, call)
+        # Usage stays zero: no tokens are counted because none exist.
+        yield Finished(message, "tool_calls" if message.tool_calls else "stop", model="demo")
+
+
+def answer(messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Message:
+    """The next assistant message: a function of the transcript and the functions at hand, and of nothing else."""
+    asked = [index for index, message in enumerate(messages) if message.role == "user"]
+    if not asked:
+        return assistant("Ask me something, and I will see which functions help.")
+    names = {spec.name for spec in tools}
+    all_rounds = rounds(messages)
+    goals: tuple[Goal, ...] = ()
+    # Each message is understood in the light of those before it: "and in miles?" goes on from what came before.
+    for index in asked[-REMEMBERED:]:
+        past = Past(tuple(one for one in all_rounds if one.at < index))
+        goals += (understand(Request.of(messages[index].text, goals, past)),)
+    goal = goals[-1]
+    if isinstance(goal, Help):
+        goal = goal.given(names)
+    step = next_step(goal, past, [one for one in all_rounds if one.at > asked[-1]], names)
+    text = clean(step.say)
+    if not step.wants:
+        text += _footer(messages[asked[-1]], first=len(asked) == 1, introduced=isinstance(goal, Help))
+    return assistant(text, *_calls(step, messages))
+
+
+def _calls(step: Step, messages: Sequence[Message]) -> list[ToolCall]:
+    """Ids count on from the calls in the transcript, and from the highest of ours, should its beginning be cut off."""
+    earlier = [call.id for message in messages for call in message.tool_calls]
+    ours = [int(match[1]) for id_ in earlier if (match := re.fullmatch(r"call-(\d{1,9})", id_))]
+    first = max([len(earlier), *(number + 1 for number in ours)])
+    return [_call(f"call-{first + offset}", want) for offset, want in enumerate(step.wants)]
+
+
+def _call(id_: str, want: Want) -> ToolCall:
+    return ToolCall(id_, want.name, want.arguments, json.dumps(want.arguments, ensure_ascii=False))
+
+
+def _footer(request: Message, *, first: bool, introduced: bool) -> str:
+    notes = []
+    if len(request.text) > LIMIT:
+        notes.append(f"*Your message is long. I read its first {LIMIT:,} characters.*")
+    if any(isinstance(part, File) for part in request.parts):
+        notes.append("*I cannot read attached files.*")
+    if first and not introduced:
+        notes.append(_LABEL)
+    return "".join(f"\n\n{note}" for note in notes)
+
+
+def _pieces(text: str) -> list[str]:
+    """A word or two at a time; together they are exactly `text`."""
+    return re.findall(r"\s*\S{1,60}(?:[^\S\n]+\S{1,12}(?!\S))?\s*|\s+", text)
+
+
+def _seconds(value: Any) -> float:
+    return min(max(float(value), 0.0), 1.0) if isinstance(value, int | float) else 0.02
