@@ -13,7 +13,7 @@ function newKey() {
 }
 
 function start() {
-  const text = form.elements.namedItem("text");
+  const text = document.getElementById("text"); // (The suggestion cards share its name.)
   const key = form.elements.namedItem("key");
   const error = document.getElementById("composer-error");
   const touch = matchMedia("(hover: none) and (pointer: coarse)");
