@@ -199,7 +199,7 @@ def task_view(
         id=task.pk,
         status=task.status,
         is_active=task.is_active,
-        state_label=note or _state_label(task, steps),
+        state_label=note or _state_label(task, steps, is_writing=bool(open_text and (open_text.done or open_text.open_html))),
         agent_title=config["title"],
         is_demo=config["provider"] == "demo",
         steps=tuple(
@@ -253,7 +253,7 @@ def _is_listed(step: Step, steps: Sequence[Step], answer: Step | None) -> bool:
     return bool(step.reasoning or step.text)
 
 
-def _state_label(task: Task, steps: Sequence[Step]) -> str:
+def _state_label(task: Task, steps: Sequence[Step], *, is_writing: bool) -> str:
     if task.status in HELD and task.lease_until and task.lease_until < timezone.now():
         return RESUMING
     if task.status == Status.QUEUED and task.attempts:
@@ -264,7 +264,7 @@ def _state_label(task: Task, steps: Sequence[Step]) -> str:
             return f"{human_name(running[0].name)}"
         if running:
             return f"Running {len(running)} functions"
-        return "Writing" if steps[-1].text else "Thinking"
+        return "Writing" if is_writing else "Thinking"
     return str(task.get_status_display())
 
 

@@ -10,6 +10,11 @@ os.environ.setdefault("AGENTSITE_TEST_ROOT", tempfile.mkdtemp(prefix="agentsite-
 os.environ["AGENTSITE_DATA"] = str(Path(os.environ["AGENTSITE_TEST_ROOT"]) / _worker)
 
 from agentsite.settings import *  # noqa: E402, F403
+from agentsite.settings import DATA_DIR, DATABASES  # noqa: E402
+
+if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+    # A file as in the product: threads see each other's writes, and wait for each other as they do there.
+    DATABASES["default"]["TEST"] = {"NAME": str(DATA_DIR / "test.sqlite3")}
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
