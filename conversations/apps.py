@@ -1,7 +1,6 @@
 from typing import Any
 
 from asgiref.sync import async_to_sync
-from channels.layers import get_channel_layer
 from django.apps import AppConfig
 
 
@@ -20,6 +19,6 @@ class ConversationsConfig(AppConfig):
 
 def close_sockets(user_id: int, **_: Any) -> None:
     """Let every open page of the person find out whether it may still listen."""
-    from executor.hints import user_group
+    from executor.hints import send_to_pages
 
-    async_to_sync(get_channel_layer().group_send)(user_group(user_id), {"type": "rights.changed"})
+    async_to_sync(send_to_pages)(user_id, {"type": "rights.changed"})

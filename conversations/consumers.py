@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import functools
 import logging
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qs
 from uuid import UUID
 
@@ -45,11 +45,11 @@ class LiveConsumer(AsyncWebsocketConsumer):
         self._sender: asyncio.Task[None] | None = None
         self._conversation_id: UUID | None = None
         self._group = ""
-        user = self.scope.get("user")
-        if user is None or not user.is_authenticated or not user.is_active:
+        user = cast(User, self.scope["user"])
+        if not user.is_authenticated or not user.is_active:
             await self.close(LOGGED_OUT)
             return
-        self._user: User = user
+        self._user = user
         asked = parse_qs(self.scope["query_string"].decode("latin-1")).get("conversation", [])
         if asked:
             conversation = await _find_conversation(user, asked[0])

@@ -19,7 +19,7 @@ def search_conversations(query: str, context: Context, limit: int = 5) -> list[d
     Returns:
         The conversations found, the most recent first, each with title, date, excerpt and address.
     """
-    user = User.objects.get(pk=context.user_id)
+    user = User.objects.get(pk=context.user_id or 0)
     return [
         {
             "title": found.title,

@@ -204,7 +204,7 @@ class Hub:
 
     async def _read(self) -> None:
         watched = {stream_key(task_id): feed for task_id, feed in self._feeds.items()}
-        positions = {key: feed.last_id for key, feed in watched.items()}
+        positions: dict[Any, Any] = {key: feed.last_id for key, feed in watched.items()}
         reply = await self._redis.xread({**positions, self._bell: self._bell_id}, block=BLOCK_MS)
         # redis-py gives a list of pairs under RESP2 and a dictionary of lists of pages under RESP3.
         for key, found in _pages(reply):

@@ -75,7 +75,8 @@ class BlockStream:
         tokens = _open_markdown.parse(self._tail)
         first = max((i for i, token in enumerate(tokens) if token.level == 0 and token.map), default=0)
         self._open = tokens[first:]
-        line = tokens[first].map[0] if tokens and tokens[first].map else 0
+        span = tokens[first].map if tokens else None
+        line = span[0] if span else 0
         if not line:
             return SafeString("")
         lines = self._tail.split("\n")

@@ -199,7 +199,8 @@ def task_view(
         id=task.pk,
         status=task.status,
         is_active=task.is_active,
-        state_label=note or _state_label(task, steps, is_writing=bool(open_text and (open_text.done or open_text.open_html))),
+        state_label=note
+        or _state_label(task, steps, is_writing=bool(open_text and (open_text.done or open_text.open_html))),
         agent_title=config["title"],
         is_demo=config["provider"] == "demo",
         steps=tuple(

@@ -81,7 +81,7 @@ def task(request: Request, task_id: UUID) -> HttpResponse:
     found = get_task(request.user, task_id)
     turn = Turn.objects.filter(task=found).select_related("conversation").first()
     view = task_views([found], every_step=True)[found.pk]
-    context = {"task": view, "turn": turn, "conversation": None}
+    context: dict[str, Any] = {"task": view, "turn": turn, "conversation": None}
     if turn is not None:
         context["conversation"] = conversation_views(Conversation.objects.filter(pk=turn.conversation_id))[0]
     return render(request, "conversations/task.html", {**_frame(request), **context})

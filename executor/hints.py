@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 from uuid import UUID
 
 from celery import current_app
@@ -16,10 +17,17 @@ def user_group(user_id: int) -> str:
     return f"user-{user_id}"
 
 
+async def send_to_pages(user_id: int, message: dict[str, Any]) -> None:
+    """Send `message` to every open page of the person. Raises what Redis raises."""
+    layer = get_channel_layer()
+    assert layer is not None  # settings.CHANNEL_LAYERS
+    await layer.group_send(user_group(user_id), message)
+
+
 async def notify(user_id: int, task_id: UUID) -> None:
     """Tell the person's pages that the task changed its state."""
     try:
-        await get_channel_layer().group_send(user_group(user_id), {"type": "task.changed", "task": str(task_id)})
+        await send_to_pages(user_id, {"type": "task.changed", "task": str(task_id)})
     except Exception as error:  # Redis is away, in one of the many ways that the layer does not name.
         logger.warning("Pages could not be told of task %s: %s", task_id, error)
 

@@ -64,7 +64,9 @@ def claim(task_id: UUID, owner: str) -> Journal | None:
     if not won:
         return None
     task = Task.objects.select_related("agent_version").annotate(now=Now()).get(pk=task_id)
-    return Journal(task, elapsed=(task.now - task.started_at).total_seconds()) if task.owner == owner else None
+    if task.owner != owner or task.started_at is None:
+        return None
+    return Journal(task, elapsed=(task.now - task.started_at).total_seconds())
 
 
 def heartbeat(owner: str, task_ids: Iterable[UUID]) -> set[UUID]:

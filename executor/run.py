@@ -99,7 +99,10 @@ class Run:
                 await in_database(journal.recover)
                 self._stream.rows_changed()
             if journal.task.stalled_attempts > MAX_STALLED_ATTEMPTS:
-                raise Stalled
+                raise Stalled(
+                    f"It was begun {MAX_STALLED_ATTEMPTS} times, and each time its worker ended before a step was done.",
+                    hint="Look at the worker's log for the reason, then try again.",
+                )
             async with asyncio.timeout(_seconds_left(journal)):
                 await self._solve()
             return await self._end(Status.DONE)
@@ -108,11 +111,7 @@ class Run:
             return await self._end(Status.STOPPED, error=limit, stop_reason="seconds")
         except LimitReached as error:
             return await self._end(Status.STOPPED, error=error, stop_reason=error.limit)
-        except Stalled:
-            error = TaskExecutionError(
-                f"It was begun {MAX_STALLED_ATTEMPTS} times and its worker ended each time before a step was finished.",
-                hint="Look at the worker's log for the reason, then try again.",
-            )
+        except Stalled as error:
             return await self._end(Status.NEEDS_ATTENTION, error=error)
         except TaskExecutionError as error:
             return await self._end(Status.FAILED, error=error)
@@ -215,8 +214,10 @@ class Run:
         return waiting
 
 
-class Stalled(Exception):
+class Stalled(TaskExecutionError):
     """The task was acquired again and again without getting anywhere."""
+
+    kind = "stalled"
 
 
 def _llm(journal: Journal) -> BaseLlm:

@@ -20,7 +20,7 @@ from users.models import User
 
 pytest_plugins = ["tests.fakes.fixtures"]
 
-PASSWORD = "correct-horse-9"  # noqa: S105
+PASSWORD = "correct-horse-9"
 
 
 @pytest.fixture(scope="session")
