@@ -111,8 +111,8 @@ toasts.addEventListener("htmx:finally:request", ({ target }) => target.closest("
 
 for (const name of ["htmx:response:error", "htmx:error"]) {
   document.addEventListener(name, ({ target, detail }) => {
-    // The composer says itself what went wrong.
-    if (target.id === "composer" || !detail.ctx) return;
+    // The composer, and an answer with a sentence in it, say themselves what went wrong.
+    if (target.id === "composer" || !detail.ctx || detail.ctx.text?.includes("<hx-partial")) return;
     notify(detail.error ? "There is no connection. Try again." : "That did not work. Reload the page and try again.");
   });
 }

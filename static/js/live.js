@@ -54,6 +54,30 @@ htmx.registerExtension("agentsite", {
   },
 });
 
+// --- Messages of the socket -----------------------------------------------------------------------------------------
+
+// htmx looks for the targets of all pieces of a message before it puts in the first. A piece may be meant for what
+// another brings (a turn, then its text), so they go in one after the other.
+document.addEventListener("htmx:before:ws:message", (event) => {
+  const { text } = event.detail.message;
+  event.preventDefault();
+  for (const piece of text.split(/(?<=<\/hx-partial>)/)) {
+    htmx.swap({ sourceElement: event.target, target: event.target, swap: "none ignoreTitle:true", text: piece });
+  }
+});
+
+document.addEventListener("htmx:before:swap", ({ detail }) => {
+  for (const { fragment, swapSpec } of detail.tasks) {
+    if (swapSpec?.style !== "outerMorph") continue;
+    // The line break at the end of a template would stay beside the element, one more with every update.
+    for (const node of [...fragment.childNodes]) if (node.nodeType === Node.TEXT_NODE) node.remove();
+  }
+});
+
+document.addEventListener("htmx:after:settle", ({ target }) => {
+  if (target.id === "title") document.title = `${target.textContent.trim()} · AgentSite`;
+});
+
 // --- The connection: shown only when it has been away for two seconds -----------------------------------------------
 
 const line = document.getElementById("connection");

@@ -74,24 +74,23 @@ function start() {
   });
 
   // Steps fold when a task is over, older turns come in above: hold what is in view.
-  let held;
+  const held = new WeakMap(); // swap → the element to hold, and where it was
   document.addEventListener("htmx:before:swap", ({ detail }) => {
-    held = undefined;
     for (const { target } of detail.tasks) {
       const element = target?.id?.startsWith?.("task-")
         ? target.querySelector(".answer, .foot")
         : target?.id === "older" && target.nextElementSibling;
-      if (element) held = { id: element.id, top: element.getBoundingClientRect().top };
+      if (element) held.set(detail.ctx, { id: element.id, top: element.getBoundingClientRect().top });
     }
   });
-  document.addEventListener("htmx:after:swap", () => {
-    const element = held && document.getElementById(held.id);
+  document.addEventListener("htmx:after:swap", ({ detail }) => {
+    const { id, top } = held.get(detail.ctx) ?? {};
+    const element = id && document.getElementById(id);
     if (!element) return;
-    const moved = () => element.getBoundingClientRect().top - held.top;
+    const moved = () => element.getBoundingClientRect().top - top;
     // The page stays at its end when the free room shrinks by as much as the content above did.
     if (following && room) setRoom(room + moved());
     else if (Math.abs(moved()) > 1) root.scrollBy({ top: moved(), behavior: "instant" });
-    held = undefined;
   });
 
   history.scrollRestoration = "manual";

@@ -63,8 +63,10 @@ function rename() {
   renamed.prepend(input);
   input.select();
 
+  let finished = false; // Taking the field away blurs it, which would finish once more.
   async function finish(save) {
-    if (!input.isConnected) return;
+    if (finished) return;
+    finished = true;
     const before = title.textContent;
     const value = input.value.trim();
     link.hidden = false;
@@ -80,7 +82,7 @@ function rename() {
     if (event.key !== "Enter" && event.key !== "Escape") return;
     event.preventDefault();
     event.stopPropagation();
-    finish(event.key === "Enter").then(() => {});
+    finish(event.key === "Enter");
     link.focus();
   });
   input.addEventListener("blur", () => finish(true));
