@@ -12,7 +12,8 @@ MAX_EVENT_BYTES = 32 * 1024 * 1024
 class SseDecoder:
     """Feed it what arrives; it gives back the payloads that became complete."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
+        self._max = max_event_bytes
         self._line: list[bytes] = []
         self._data: list[bytes] = []
         self._size = 0
@@ -20,7 +21,7 @@ class SseDecoder:
         self._after_cr = False
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """The payloads that `chunk` completes. Raises ValueError when an event grows beyond `MAX_EVENT_BYTES`."""
+        """The payloads that `chunk` completes. Raises ValueError when an event grows beyond the maximum."""
         if self._is_plain_event(chunk):
             return [chunk[6:-2]]
         if self._after_cr and chunk:
@@ -28,8 +29,8 @@ class SseDecoder:
             self._after_cr = False
             chunk = chunk.removeprefix(b"\n")
         self._size += len(chunk)
-        if self._size > MAX_EVENT_BYTES:
-            raise ValueError(f"an event is larger than {MAX_EVENT_BYTES} bytes")
+        if self._size > self._max:
+            raise ValueError(f"an event is larger than {self._max} bytes")
         if b"\n" not in chunk and b"\r" not in chunk:
             if chunk:
                 self._line.append(chunk)
@@ -51,7 +52,7 @@ class SseDecoder:
         return events
 
     def _is_plain_event(self, chunk: bytes) -> bool:
-        """Whether nothing is pending and `chunk` is one event in the usual form. Nearly every chunk is; it saves time."""
+        """Whether nothing is pending and `chunk` is one event in the usual form. Nearly all are, and it saves time."""
         if self._at_start or self._after_cr or self._line or self._data:
             return False
         end = len(chunk) - 2

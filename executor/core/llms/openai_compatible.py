@@ -94,6 +94,8 @@ class OpenAiCompatible(BaseLlm):
         answer = ChatAnswer()
         error: LLMError | None = None
         try:
+            if not self._api_key.isascii() or not self._api_key.isprintable():
+                raise LLMError("auth", "The key has characters in it that no key has. Enter it again.")
             body = self.request_body(messages, tools, parameters)
             response = await self._open(body, idle_timeout)
             try:
@@ -240,8 +242,6 @@ class OpenAiCompatible(BaseLlm):
             return status_error(problem.status_code, body, problem.response.headers, secret=self._api_key)
         if isinstance(problem, APIConnectionError | httpx2.RequestError | TimeoutError | OSError):
             return transport_error(problem, address=self._address, idle_timeout=idle_timeout)
-        if isinstance(problem, UnicodeError) and not self._api_key.isascii():
-            return LLMError("auth", "The key has characters in it that no key has. Enter it again.")
         # Whatever else a server can provoke is its failure to answer, and must not take the worker along.
         logger.exception("unexpected error while reading an answer of %s", self._address)
         return LLMError("protocol", "The model's server answered in a form that could not be read.")

@@ -1,0 +1,250 @@
+"""What every language model promises, written once. See `BaseLlm.stream`.
+
+`LlmContract` holds for all of them; `WireContract` for those that ask a server, which is the fake one. A test module
+subclasses it with a `Test…` class that provides the fixtures `llm` and, for `LlmContract`, `question`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from executor.core.errors import LLMError
+from executor.core.events import (
+    Failed,
+    Finished,
+    ModelEvent,
+    ReasoningDelta,
+    Started,
+    TextDelta,
+    ToolCallComplete,
+    ToolCallStarted,
+)
+from executor.core.llms.base import BaseLlm
+from executor.core.messages import Message, ToolResult, ToolSpec, tool, user
+from tests.fakes.model_server import ModelServer
+from tests.fakes.script import Call, Turn
+
+LOOK_UP = ToolSpec(
+    "look_up",
+    "Look a word up.",
+    {"type": "object", "properties": {"word": {"type": "string"}}, "required": ["word"]},
+)
+
+
+async def ask(
+    llm: BaseLlm, messages: Sequence[Message] | str, tools: Sequence[ToolSpec] = (), **parameters: Any
+) -> list[ModelEvent]:
+    """All events of one answer."""
+    transcript = [user(messages)] if isinstance(messages, str) else messages
+    return [event async for event in llm.stream(transcript, tools, **parameters)]
+
+
+def finished(events: Sequence[ModelEvent]) -> Finished:
+    assert isinstance(events[-1], Finished), events[-1]
+    return events[-1]
+
+
+def failed(events: Sequence[ModelEvent]) -> Failed:
+    assert isinstance(events[-1], Failed), events[-1]
+    return events[-1]
+
+
+def text_of(events: Sequence[ModelEvent]) -> str:
+    return "".join(event.text for event in events if isinstance(event, TextDelta))
+
+
+class LlmContract:
+    @pytest.fixture
+    def question(self) -> Sequence[Message]:
+        return [user("What can you do?")]
+
+    async def test_a_stream_starts_once_and_ends_with_exactly_one_terminal_event(
+        self, llm: BaseLlm, question: Sequence[Message]
+    ) -> None:
+        events = await ask(llm, question)
+        assert [type(e) for e in events if isinstance(e, Started)] == [Started]
+        assert isinstance(events[0], Started)
+        assert [e for e in events if isinstance(e, Finished | Failed)] == events[-1:]
+
+    async def test_the_message_says_what_was_streamed(self, llm: BaseLlm, question: Sequence[Message]) -> None:
+        events = await ask(llm, question)
+        end = finished(events)
+        assert end.message.role == "assistant"
+        assert end.message.text == text_of(events)
+        assert end.message.text
+        assert end.message.tool_calls == tuple(e.call for e in events if isinstance(e, ToolCallComplete))
+
+    async def test_the_whole_answer_is_the_stream_drained(self, llm: BaseLlm, question: Sequence[Message]) -> None:
+        whole = await llm.generate_content_async(question)
+        assert whole.message.text == text_of(await ask(llm, question))
+
+    async def test_a_stream_may_be_closed_early_and_the_model_asked_again(
+        self, llm: BaseLlm, question: Sequence[Message]
+    ) -> None:
+        events = llm.stream(question)
+        await anext(events)
+        await events.aclose()
+        await llm.aclose()
+        assert finished(await ask(llm, question)).reason == "stop"
+
+
+class WireContract(LlmContract):
+    @pytest.fixture(autouse=True)
+    def _an_answer_for_every_question(self, model_server: ModelServer) -> None:
+        model_server.script([Turn(text="I can tell you things.")] * 2)
+
+    async def test_reasoning_and_text_are_told_apart(self, llm: BaseLlm, model_server: ModelServer) -> None:
+        model_server.reset()
+        model_server.script([Turn(reasoning="Let me see.", text="Here it is.")])
+        events = await ask(llm, "Go on.")
+        assert "".join(e.text for e in events if isinstance(e, ReasoningDelta)) == "Let me see."
+        assert finished(events).message.text == "Here it is."
+
+    async def test_usage_is_what_the_server_counted(self, llm: BaseLlm, model_server: ModelServer) -> None:
+        model_server.reset()
+        model_server.script([Turn(text="one two three", reasoning="a b")])
+        usage = finished(await ask(llm, "Count.")).usage
+        assert usage.input_tokens > 0
+        assert (usage.output_tokens, usage.reasoning_tokens) == (5, 2)
+
+    async def test_calls_are_made_answered_and_replayed(self, llm: BaseLlm, model_server: ModelServer) -> None:
+        model_server.reset()
+        model_server.script(
+            [Turn(calls=(Call("look_up", {"word": "née"}), Call("look_up", {}))), Turn(text="It means born.")]
+        )
+        events = await ask(llm, "What does née mean?", [LOOK_UP])
+        end = finished(events)
+        assert end.reason == "tool_calls"
+        assert [(c.name, c.arguments) for c in end.message.tool_calls] == [
+            ("look_up", {"word": "née"}),
+            ("look_up", {}),
+        ]
+        started = [(e.index, e.id) for e in events if isinstance(e, ToolCallStarted)]
+        assert started == [(0, end.message.tool_calls[0].id), (1, end.message.tool_calls[1].id)]
+        # Answered in another order than asked, as calls that run side by side are.
+        results = [
+            tool(ToolResult(call.id, call.name, f"result for {call.arguments}")) for call in end.message.tool_calls
+        ]
+        transcript = [user("What does née mean?"), end.message, *reversed(results)]
+        assert finished(await ask(llm, transcript, [LOOK_UP])).message.text == "It means born."
+
+    async def test_ids_of_calls_are_unique_across_answers(self, llm: BaseLlm, model_server: ModelServer) -> None:
+        model_server.reset()
+        model_server.script([Turn(calls=(Call("look_up", {"word": "a"}, id="1"),))] * 3)
+        ids = {finished(await ask(llm, "?", [LOOK_UP])).message.tool_calls[0].id for _ in range(3)}
+        assert len(ids) == 3
+
+    async def test_a_call_without_a_result_is_answered_for_the_model(
+        self, llm: BaseLlm, model_server: ModelServer
+    ) -> None:
+        model_server.reset()
+        model_server.script([Turn(calls=(Call("look_up", {"word": "a"}),)), Turn(text="Then not.")])
+        first = finished(await ask(llm, "?", [LOOK_UP])).message
+        assert finished(await ask(llm, [user("?"), first, user("Stop.")], [LOOK_UP])).message.text == "Then not."
+
+    @pytest.mark.parametrize(
+        ("fault", "kind", "retryable"),
+        [
+            ("400", "bad_request", False),
+            ("401", "auth", False),
+            ("403", "permission", False),
+            ("404", "not_found", False),
+            ("413", "too_large", False),
+            ("429", "rate_limit", True),
+            ("quota", "quota", False),
+            ("500", "server", True),
+            ("503", "overloaded", True),
+            ("529", "overloaded", True),
+            ("html_502", "server", True),
+            ("context", "context_too_long", False),
+        ],
+    )
+    async def test_a_refusal_says_what_kind_it_is(
+        self, llm: BaseLlm, model_server: ModelServer, fault: Any, kind: str, retryable: bool
+    ) -> None:
+        model_server.reset()
+        model_server.script([Turn(fault=fault)])
+        events = await ask(llm, "Hello?")
+        assert len(model_server.asked) == 1, "adapters do not retry; executor.core.retry does"
+        error = failed(events).error
+        assert (error.kind, error.retryable, error.partial) == (kind, retryable, False)
+        assert "<" not in error.message
+        assert error.hint
+
+    async def test_the_whole_answer_raises_what_the_stream_reports(
+        self, llm: BaseLlm, model_server: ModelServer
+    ) -> None:
+        model_server.reset()
+        model_server.script([Turn(fault="529")])
+        with pytest.raises(LLMError) as caught:
+            await llm.generate_content_async([user("Hello?")])
+        assert caught.value.kind == "overloaded"
+
+    @pytest.mark.parametrize("fault", ["drop", "clean_end", "half_frame", "malformed", "error_event"])
+    async def test_an_answer_that_breaks_off_is_a_failure_with_what_had_come(
+        self, llm: BaseLlm, model_server: ModelServer, fault: Any
+    ) -> None:
+        model_server.reset()
+        model_server.script([Turn(text="one two three four", fault=fault, after=3)])
+        end = failed(await ask(llm, "Count."))
+        assert end.error.partial
+        assert end.error.retryable
+        assert end.partial is not None
+        assert end.partial.text == "one two"
+
+    async def test_a_failed_answer_keeps_no_calls(self, llm: BaseLlm, model_server: ModelServer) -> None:
+        model_server.reset()
+        model_server.script([Turn(text="Look: ", calls=(Call("look_up", {"word": "abc"}),), fault="drop", after=4)])
+        end = failed(await ask(llm, "?", [LOOK_UP]))
+        assert end.partial is not None
+        assert end.partial.tool_calls == ()
+
+    @pytest.mark.parametrize("fault", ["hang", "stall"])
+    async def test_silence_ends_with_a_timeout(self, llm: BaseLlm, model_server: ModelServer, fault: Any) -> None:
+        model_server.reset()
+        model_server.script([Turn(text="one two three", fault=fault)])
+        error = failed(await ask(llm, "Hello?", idle_timeout=0.3)).error
+        assert (error.kind, error.partial) == ("timeout", fault == "stall")
+
+    async def test_closing_the_stream_hangs_up(self, llm: BaseLlm, model_server: ModelServer) -> None:
+        model_server.reset()
+        model_server.script([Turn(text="token " * 1000, rate=50)])
+        events = llm.stream([user("Talk.")])
+        async for event in events:
+            if isinstance(event, TextDelta):
+                break
+        await events.aclose()
+        assert await asyncio.to_thread(model_server.asked[0].disconnected.wait, 5)
+
+    async def test_cancelling_hangs_up_and_is_not_swallowed(self, llm: BaseLlm, model_server: ModelServer) -> None:
+        model_server.reset()
+        model_server.script([Turn(text="token " * 1000, rate=50)])
+        streaming = asyncio.Event()
+
+        async def listen() -> None:
+            async for event in llm.stream([user("Talk.")]):
+                if isinstance(event, TextDelta):
+                    streaming.set()
+
+        task = asyncio.create_task(listen())
+        await streaming.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await asyncio.to_thread(model_server.asked[0].disconnected.wait, 5)
+
+    async def test_an_odd_transcript_is_made_acceptable(self, llm: BaseLlm, model_server: ModelServer) -> None:
+        model_server.reset()
+        model_server.script([Turn(text="Fine.")])
+        transcript = [
+            user("lone \ud800 half and \0 nul"),
+            Message("assistant", ()),
+            tool(ToolResult("nobody asked", "look_up", "orphan")),
+            user(""),
+            user("Go on."),
+        ]
+        assert finished(await ask(llm, transcript)).message.text == "Fine."
