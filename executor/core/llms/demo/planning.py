@@ -7,7 +7,7 @@ from collections.abc import Collection, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from executor.core.llms.demo.writing import clean, plain
+from executor.core.llms.demo.writing import clean, cleaned, plain
 from executor.core.messages import JsonDict, Message, ToolResult
 
 
@@ -31,7 +31,7 @@ class Result:
     @classmethod
     def of(cls, result: ToolResult) -> Result:
         try:
-            data = json.loads(clean(result.content))
+            data = cleaned(json.loads(result.content))
         except (ValueError, RecursionError):
             data = clean(result.content)
         return cls(result.name, data, ok=not result.is_error)

@@ -97,6 +97,8 @@ class Request:
             outside = f"{outside[:start]} “” {outside[end:]}"
         plain = " ".join(_URL.sub(" ", outside).replace("’", "'").lower().split())
         quotes = tuple(text for start, end in spans if (text := rest[start + 1 : end - 1].strip()))
+        # Long runs of blanks mean nothing, and would make some patterns slow.
+        rest = re.sub(r"\n\s*\n", "\n\n", re.sub(r"[^\S\n]+", " ", rest))
         return cls(rest, quotes, plain, title, url, earlier, past)
 
     def says(self, *patterns: str) -> bool:

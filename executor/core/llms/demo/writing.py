@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|~#$&])")
 
@@ -12,6 +13,17 @@ def clean(text: str) -> str:
     """`text` without what cannot be stored or sent: lone surrogates and control characters other than line breaks."""
     text = text.encode("utf-8", "replace").decode("utf-8")
     return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]", " ", text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def cleaned(value: Any) -> Any:
+    """JSON in which every string is clean."""
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, list):
+        return [cleaned(item) for item in value]
+    if isinstance(value, dict):
+        return {clean(str(key)): cleaned(item) for key, item in value.items()}
+    return value
 
 
 def plain(text: object, limit: int = 80) -> str:

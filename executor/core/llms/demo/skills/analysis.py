@@ -71,7 +71,7 @@ def counts(stats: Result, of: str) -> list[tuple[str, float]]:
     found = [
         (str(row.get(of, "")), row["count"])
         for row in (rows if isinstance(rows, list) else [])
-        if isinstance(row, dict) and isinstance(row.get("count"), int | float)
+        if isinstance(row, dict) and isinstance(row.get("count"), int | float) and abs(row["count"]) < 1e15
     ]
     return sorted(found, key=lambda point: -point[1])
 
@@ -128,9 +128,8 @@ def answer(goal: Analysis, stats: Result, points: list[tuple[str, float]], drawn
 
 def read(request: Request) -> Analysis | None:
     before, look = _before(request)
-    of = (
-        "word" if request.says("words?", "wörter", "worte") and not request.says("letters?", "buchstaben") else "letter"
-    )
+    words, letters = request.says("words?", "wörter", "worte"), request.says("letters?", "buchstaben")
+    of = "word" if words and not letters else "letter"
     asks = request.says(_ABOUT) and request.says(_THINGS, "this", "it", "“”", "statistics?", "analy[sz]e")
     chart = request.says(_CHART)
     if request.url:
@@ -140,24 +139,14 @@ def read(request: Request) -> Analysis | None:
         text = max(request.quotes, key=len)
         return Analysis(text, of, chart or request.says("statistics", "analy[sz]e", "statistik"), look_now)
     if request.quotes and before and request.says(_SAME, "for", "für", "with", "mit", "text"):
-        own = of if request.says("words?", "letters?", "wörter", "buchstaben") else before.of
+        own = of if words or letters else before.of
         return replace(before, text=max(request.quotes, key=len), of=own, look=look_now.over(look), again=False)
-    if (
-        not request.quotes
-        and before
-        and request.says("words?", "letters?", "wörter", "buchstaben")
-        and len(request.plain) < 80
-    ):
+    follows = before is not None and not request.quotes and len(request.plain) < 80
+    if before and follows and (words or letters):
         # The title and the number of points were made for the other statistic.
         kept = replace(look, title=None, without=())
         return replace(before, of=of, chart=True, look=look_now.over(kept), again=True)
-    if (
-        not request.quotes
-        and before
-        and not request.past.calls("draw_chart")
-        and (look_now or chart)
-        and len(request.plain) < 80
-    ):
+    if before and follows and (look_now or chart) and not request.past.calls("draw_chart"):
         return replace(before, chart=True, look=look_now, again=True)
     if not request.quotes and asks and (text := _unquoted(request.words)):
         return Analysis(text, of, chart, look_now)

@@ -61,6 +61,8 @@ class Arithmetic:
             if value is None:
                 break
         expression, result = done[-1]
+        if value is None and result.ok and (digits := result.get("result")) is not None:
+            return f"{_code(expression)} is a long number: `{str(digits)[:4000]}`."
         if value is None:
             if result.missing:
                 why = f"For this I would need a calculator, but {result.why}. I do not guess numbers."
