@@ -4,7 +4,7 @@ import asyncio
 import uuid
 
 import redis.asyncio
-from channels.db import database_sync_to_async
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.db import DatabaseError, connection
 
@@ -34,8 +34,7 @@ async def database_answers() -> bool:
             return False
         return True
 
-    answers: bool = await database_sync_to_async(ask)()
-    return answers
+    return await sync_to_async(ask)()
 
 
 async def redis_answers() -> bool:

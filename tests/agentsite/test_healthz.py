@@ -3,11 +3,14 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from celery import Celery
 from django.test import Client
+from kombu.exceptions import OperationalError
 
 from tests.agentsite.conftest import ROOT, environment
 
@@ -38,6 +41,16 @@ def test_it_answers_under_any_host_name_is_never_cached_and_sets_no_cookie(clien
     assert "no-store" in response["Cache-Control"]
     assert not response.cookies
     assert client.get("/accounts/login/", headers={"host": "10.0.0.7"}).status_code == 400
+
+
+def test_a_message_to_workers_fails_at_once_without_redis(settings: Any, tmp_path: Path) -> None:
+    with Celery("test", broker=f"redis+socket://{tmp_path}/redis.sock") as app:
+        app.conf.broker_transport_options = settings.CELERY_BROKER_TRANSPORT_OPTIONS
+        app.conf.task_publish_retry = settings.CELERY_TASK_PUBLISH_RETRY
+        began = time.monotonic()
+        with pytest.raises(OperationalError):
+            app.send_task("anything")
+        assert time.monotonic() - began < 2
 
 
 def test_it_only_answers_questions(client: Client) -> None:

@@ -170,7 +170,6 @@ def _worker() -> Child:
 
 def _web(listener: socket.socket) -> Child:
     command = [sys.executable, "-m", "daphne", "--fd", str(listener.fileno()), "-v", "0", "--no-server-name"]
-    command += ["--proxy-headers"] if settings.BEHIND_PROXY else []
     return Child("web", [*command, "agentsite.asgi:application"], grace=5, pass_fds=[listener.fileno()])
 
 
