@@ -261,7 +261,7 @@ def read(path: Path, environment: Mapping[str, str], *, ask_providers: bool = Tr
             line = source.lines["agents", first, "name"]
             source.add((*place, "name"), f"{entry.name!r} stands in line {line} already. Give it another name.")
         entries[index] = entry
-        if ask_providers:
+        if ask_providers and not any(unread[:2] == place for unread in source.unread):
             for name, sentence in provider_problems(entry.provider, entry.model, entry.base_url, entry.parameters):
                 source.add((*place, name) if name else place, source.mask(sentence))
     if source.mistakes:

@@ -1,0 +1,274 @@
+"""`manage.py ask`: a message, the steps of the task that answers it, and the answer, without a browser.
+
+It goes the way that a message of the page goes, to the same worker, and follows the task's rows.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DatabaseError
+from django.db.models.functions import Now
+from django.http import Http404
+
+from conversations.access import get_conversation
+from conversations.actions import send
+from conversations.forms import MessageForm
+from conversations.models import Conversation, Turn
+from conversations.present import StepView, answer_text
+from executor.actions import stop
+from executor.models import Agent, Status, Step, Task, Worker
+from executor.registry import AgentRegistry
+from tools.models import Resource
+from users.models import User
+
+POLL = 0.1
+#: After so long without a worker one is told that there may be none.
+PATIENCE = 10.0
+#: How long to wait for a task that was stopped.
+STOPPING = 10.0
+WORKER_GONE = timedelta(seconds=20)
+
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+class Command(BaseCommand):
+    help = "Send a message to an agent, show the steps it takes, and print the answer."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("text", help="what to say; - reads it from standard input")
+        parser.add_argument("--agent", help="its name; default: the conversation's, else the first one")
+        parser.add_argument("--user", help="who asks; default: the only administrator")
+        parser.add_argument("--conversation", metavar="ID", help="go on in this conversation")
+        parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
+        parser.add_argument(
+            "--timeout", type=float, default=600.0, metavar="SECONDS", help="how long to wait (default: %(default)g)"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            self._handle(**options)
+        except DatabaseError as error:
+            raise CommandError(f"The database cannot be used: {error}.") from error
+
+    def _handle(self, **options: Any) -> None:
+        form = MessageForm({"text": sys.stdin.read() if options["text"] == "-" else options["text"]})
+        if not form.is_valid() and "text" in form.errors:
+            raise CommandError(form.sentence(), returncode=USAGE)
+        user = _user(options["user"])
+        conversation = _conversation(user, options["conversation"])
+        agent = _agent(options["agent"], conversation)
+        self._quiet: bool = options["json"]
+        began = time.monotonic()
+        turn = send(user, agent, form.cleaned_data["text"], conversation)
+        self._note(f"{agent.title} · conversation {turn.conversation_id}")
+        code = 0
+        try:
+            task = self._follow(turn.task, began + options["timeout"])
+        except KeyboardInterrupt:
+            task, code = self._stop(turn.task), INTERRUPTED
+        self._report(turn, task, agent)
+        if code or task.status != Status.DONE:
+            raise CommandError(_outcome(task), returncode=code or FAILED)
+
+    # --- following ---------------------------------------------------------------------------------------------------
+
+    def _follow(self, task: Task, until: float) -> Task:
+        """Until the task is over or time is up. Prints each step when it begins and when it ends."""
+        steps = _Steps(task, self._note)
+        complain_at = time.monotonic() + PATIENCE
+        status = task.status
+        while True:
+            task.refresh_from_db()
+            steps.look()
+            if not task.is_active or time.monotonic() >= until:
+                return task
+            if task.status != status:
+                status = task.status
+                if status == Status.WAITING:
+                    self._note("It waits for you: open the conversation in the browser.")
+            if task.status != Status.QUEUED:
+                complain_at = time.monotonic() + PATIENCE
+            elif time.monotonic() >= complain_at:
+                self._complain(task)
+                complain_at = until
+            time.sleep(POLL)
+
+    def _complain(self, task: Task) -> None:
+        """Say why nothing happens. On stderr also with --json."""
+        if task.previous is not None and task.previous.is_active:
+            reason = "It waits for the message before it, which is still being answered."
+        elif Worker.objects.filter(beat_at__gt=Now() - WORKER_GONE).exists():
+            reason = "No worker has taken it up yet; they may all be busy."
+        else:
+            reason = "No worker is running. Start one with `manage.py up`; `manage.py doctor` says what is missing."
+        self.stderr.write(self.style.WARNING(f"{reason} Waiting."))
+
+    def _stop(self, task: Task) -> Task:
+        self._note("Stopping.")
+        stop(task)
+        try:
+            return self._follow(task, time.monotonic() + STOPPING)
+        except KeyboardInterrupt:  # Who presses it twice does not want to wait.
+            return task
+
+    # --- telling -----------------------------------------------------------------------------------------------------
+
+    def _note(self, line: str) -> None:
+        if not self._quiet:
+            self.stderr.write(_CONTROL.sub("", line), self.style.HTTP_NOT_MODIFIED)
+            self.stderr.flush()
+
+    def _report(self, turn: Turn, task: Task, agent: Agent) -> None:
+        files = [_file(resource) for resource in Resource.objects.filter(task_id=task.pk).order_by("created_at", "id")]
+        answer = answer_text(task)
+        if not self._quiet:
+            if answer:
+                self.stdout.write(_CONTROL.sub("", answer))
+            for file in files:
+                self._note(f"{file['name']}: {file.get('path', file['media_type'])}")
+            return
+        made = {str(pk): call for pk, call in Resource.objects.filter(task_id=task.pk).values_list("pk", "call_id")}
+        document = {
+            "conversation": str(turn.conversation_id),
+            "task": str(task.pk),
+            "status": task.status,
+            "agent": agent.name,
+            "steps": [
+                _step(step, [pk for pk, call in made.items() if step.call_id and call == step.call_id])
+                for step in task.steps.order_by("seq")
+            ],
+            "files": files,
+            "answer": answer,
+            "error": {"kind": task.error_kind, "message": task.error, "hint": task.error_hint} if task.error else None,
+            "usage": {
+                "model_calls": task.model_calls,
+                "tool_calls": task.tool_calls,
+                "failed_calls": task.failed_calls,
+                "input_tokens": task.input_tokens,
+                "output_tokens": task.output_tokens,
+                "seconds": _seconds(task),
+            },
+        }
+        self.stdout.write(json.dumps(document, ensure_ascii=False, indent=2))
+
+
+class _Steps:
+    """Tells each function call when it begins and when it ends, reading only rows that may have changed."""
+
+    def __init__(self, task: Task, tell: Callable[[str], None]) -> None:
+        self._task = task
+        self._tell = tell
+        self._settled = 0  # All steps up to this one have been told.
+        self._begun: set[int] = set()
+        self._ended: set[int] = set()
+
+    def look(self) -> None:
+        rows = self._task.steps.filter(seq__gt=self._settled).order_by("seq").defer("native")
+        for step in rows:
+            if step.status != Step.Status.PENDING and step.seq not in self._begun:
+                self._begun.add(step.seq)
+                self._say_begun(step)
+            if not step.is_open and step.seq not in self._ended:
+                self._ended.add(step.seq)
+                self._say_ended(step)
+        while self._settled + 1 in self._ended:
+            self._settled += 1
+
+    def _say_begun(self, step: Step) -> None:
+        if step.kind == Step.Kind.TOOL:
+            view = StepView.of(step)
+            self._tell(f"  {step.seq:>3}. {' · '.join(part for part in (view.title, view.intent) if part)}")
+
+    def _say_ended(self, step: Step) -> None:
+        if step.kind == Step.Kind.TOOL:
+            state = "done" if step.status == Step.Status.DONE else step.get_status_display().lower()
+            took = f" in {_seconds(step):.1f} s" if _seconds(step) is not None else ""
+            error = f": {' '.join(step.error.split())[:200]}" if step.error else ""
+            self._tell(f"  {step.seq:>3}. {state}{took}{error}")
+
+
+def _outcome(task: Task) -> str:
+    """Why there is no complete answer."""
+    if task.is_active:
+        return f"It is not over yet ({task.get_status_display().lower()}) and goes on without this command."
+    if task.status == Status.STOPPED:
+        return f"Stopped. {task.error}".strip()
+    return " ".join(part for part in (task.error or "It failed.", task.error_hint) if part)
+
+
+def _step(step: Step, files: list[str]) -> dict[str, Any]:
+    is_tool = step.kind == Step.Kind.TOOL
+    return {
+        "seq": step.seq,
+        "kind": step.kind,
+        "name": step.name if is_tool else step.model,
+        "arguments": step.arguments if step.arguments is not None else step.raw_arguments or None,
+        "result": step.result if is_tool else step.text,
+        "status": step.status,
+        "error": step.error,
+        "seconds": _seconds(step),
+        "files": files,
+    }
+
+
+def _file(resource: Resource) -> dict[str, Any]:
+    file = {"id": str(resource.pk), "name": resource.name, "media_type": resource.media_type, "size": resource.size}
+    try:
+        return file | {"path": resource.file.path}
+    except NotImplementedError:  # It lies in a store that has no paths.
+        return file
+
+
+def _seconds(thing: Task | Step) -> float | None:
+    if thing.started_at is None or thing.ended_at is None:
+        return None
+    return round((thing.ended_at - thing.started_at).total_seconds(), 3)
+
+
+# --- who, where, to whom ---------------------------------------------------------------------------------------------
+
+
+def _user(name: str | None) -> User:
+    if name is None:
+        found = list(User.objects.filter(is_superuser=True, is_active=True)[:2])
+        if len(found) == 1:
+            return found[0]
+        reason = "There is no administrator yet" if not found else "There is more than one administrator"
+        raise CommandError(f"{reason}. Say who asks with --user NAME.", returncode=USAGE)
+    user = User.objects.filter(username=name).first()
+    if user is None:
+        raise CommandError(f"There is nobody with the user name {name!r}.", returncode=USAGE)
+    if not user.is_active:
+        raise CommandError(f"{name} is suspended.", returncode=USAGE)
+    return user
+
+
+def _conversation(user: User, conversation_id: str | None) -> Conversation | None:
+    if conversation_id is None:
+        return None
+    try:
+        return get_conversation(user, UUID(conversation_id))
+    except (ValueError, Http404) as error:
+        raise CommandError(f"{user} has no conversation {conversation_id!r}.", returncode=USAGE) from error
+
+
+def _agent(name: str | None, conversation: Conversation | None) -> Agent:
+    registry = AgentRegistry()
+    try:
+        if name:
+            return registry.agent(name)
+        if conversation and conversation.agent and conversation.agent.enabled:
+            return conversation.agent
+        return registry.default()
+    except LookupError as error:
+        raise CommandError(str(error), returncode=USAGE) from error
