@@ -29,7 +29,7 @@ REDIS_NOISE = (
     r"Received SIGTERM|User requested shutdown|ready to exit|Removing the unix socket"
 )
 WORKER_NOISE = (
-    r"celery\.\S+: (Connected to|Task executor\.tasks\.\w+\[|\S+ ready\.$)|worker: (Warm|Hitting)|"
+    r"celery\.\S+: (Connected to|Task \S+ (received$|succeeded)|\S+ ready\.$)|worker: (Warm|Hitting)|"
     # As root Celery warns in five lines; what runs there is ours, and containers do it all the time.
     r"superuser privileges|absolutely not recommended|using the --uid option|User information: uid|_warn_or_raise_sec"
 )
