@@ -64,6 +64,8 @@ class OpenAiCompatible(BaseLlm):
         self._api_key = endpoint.api_key.strip()
         self._scope = hashlib.sha256(f"{self._base_url}\n{self._api_key}".encode()).hexdigest()[:32]
         self._asks_for_usage = True
+        # The SDK's client and the HTTP client under it, which is another one on another event loop.
+        self._sdk: tuple[AsyncOpenAI, httpx2.AsyncClient] | None = None
 
     @classmethod
     def check_parameters(cls, parameters: dict[str, Any]) -> list[str]:
@@ -217,10 +219,13 @@ class OpenAiCompatible(BaseLlm):
         import httpx2
         from openai import AsyncStream
 
-        client = _client(self._base_url, self._api_key)
+        http = http_client()
+        sdk = self._sdk
+        if sdk is None or sdk[1] is not http:
+            sdk = self._sdk = _client(self._base_url, self._api_key, http), http
         timeout = httpx2.Timeout(connect=CONNECT_TIMEOUT, read=idle_timeout, write=30, pool=CONNECT_TIMEOUT)
         # Serialised here, because the SDK would walk and copy every message first.
-        response: Any = await client.post(
+        response: Any = await sdk[0].post(
             "/chat/completions",
             cast_to=httpx2.Response,
             content=dumps(body),
@@ -274,8 +279,8 @@ def _client_class() -> type[AsyncOpenAI]:
     return Client
 
 
-def _client(base_url: str, api_key: str) -> AsyncOpenAI:
-    """The SDK's client. It is cheap (30 µs), because the connections belong to the loop's HTTP client.
+def _client(base_url: str, api_key: str, http: httpx2.AsyncClient) -> AsyncOpenAI:
+    """The SDK's client, over the connections of `http`.
 
     What is given here wins over the environment: in a server for many people, OPENAI_BASE_URL or OPENAI_ORG_ID set for
     something else must redirect nobody.
@@ -289,7 +294,7 @@ def _client(base_url: str, api_key: str) -> AsyncOpenAI:
         project="",
         webhook_secret="",
         max_retries=0,
-        http_client=http_client(),
+        http_client=http,
     )
 
 
