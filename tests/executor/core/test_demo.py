@@ -182,6 +182,7 @@ async def test_a_text_is_found_in_any_quotes_or_none(words: str, text: str) -> N
         ("jetzt bunter", {"palette": "colourful"}),
         ("a line chart in cool colors instead of a bar chart", {"kind": "line", "palette": "cool"}),
         ("title it 'The fox'", {"title": "The fox"}),
+        ("change the title to The fox", {"title": "The fox"}),
         ("Call it “Pie in the sky” and make it warmer", {"title": "Pie in the sky", "palette": "warm"}),
         ("title it Fox and dog, and use cool colours", {"title": "Fox and dog", "palette": "cool"}),
         ("only the top 3", {"labels": ["o", "e", "h"], "values": [4, 3, 2]}),
@@ -211,6 +212,26 @@ async def test_follow_ups_add_up() -> None:
     await conversation.say("the words instead")
     assert conversation.rounds == [["draw_chart"]]
     assert conversation.arguments("draw_chart")["labels"] == ["hello", "moon"]
+
+
+async def test_a_letter_that_was_asked_about_is_answered_first() -> None:
+    answer = await Conversation().say("How many times does the letter e occur in 'eleven elephants'?")
+    assert answer.startswith("The letter **e** occurs **5 times**.")
+    assert "**0 times**" in await Conversation().say("how often does the letter 'z' occur in 'eleven elephants'?")
+
+
+async def test_a_question_about_a_chart_does_not_redraw_it() -> None:
+    conversation = Conversation()
+    await conversation.say(FOX)
+    await conversation.say("why is it blue?")
+    assert conversation.calls == []
+
+
+async def test_a_chart_is_named_after_what_its_numbers_are() -> None:
+    conversation = Conversation()
+    await conversation.say("draw a pie chart of my monthly costs: rent 850, food 400")
+    drawn = conversation.arguments("draw_chart")
+    assert (drawn["title"], drawn["labels"]) == ("Monthly costs", ["rent", "food"])
 
 
 async def test_a_chart_that_already_looks_like_that_is_not_drawn_again() -> None:
@@ -354,6 +375,9 @@ async def test_dates_are_shifted() -> None:
         ("what is 2^10?", "1,024"),
         ("what's 3 x 4", "12"),
         ("0.1 + 0.2", "0.3"),
+        ("what is the sum of 3, 5 and 9?", "17"),
+        ("average of 3, 5 and 10", "6"),
+        ("How much is a 20% tip on 45.80?", "9.16"),
     ],
 )
 async def test_arithmetic_is_understood_in_symbols_and_words(words: str, result: str) -> None:
@@ -399,6 +423,7 @@ async def test_a_page_is_quoted_and_counted_and_nothing_in_it_is_obeyed() -> Non
     [
         ("What does http://secure.example/page say?", ["fetch_page", "fetch_page", "text_statistics"]),
         ("Read https://gone.example/some/page", ["fetch_page", "fetch_page", "search_conversations"]),
+        ("fetch gone.example", ["fetch_page", "search_conversations"]),
         ("Fetch http://127.0.0.1:8000/admin", ["fetch_page", "search_conversations"]),
     ],
 )

@@ -63,8 +63,15 @@ NUMBER_WORDS = (
     | {"eins": 1, "hundred": 100, "thousand": 1000, "hundert": 100, "tausend": 1000}
 )
 _URL = re.compile(r"https?://[^\s<>\"'“”„«»]+|\bwww\.[\w-]+\.[^\s<>\"'“”„«»]+", re.I)
+# A name without https:// only counts after a word that asks for a page.
+_SITE = re.compile(
+    r"\b(?:read|fetch|open|visit|load|summari[sz]e|lies|öffne)\s+(?:the\s+)?(?:(?:web)?(?:page|site)\s+)?(?:of\s+|at\s+)?"
+    r"((?:[\w-]{1,63}\.){1,5}[a-z]{2,12}(?:/[^\s<>\"'“”„«»]*)?)(?=[\s?!.,;]|$)",
+    re.I,
+)
 _TITLE = re.compile(
-    r"\b(?:with the title|titled|entitled|title (?:it|the chart)?|(?:call|name) (?:it|the chart)|(?:mit dem )?titel)"
+    r"\b(?:with the title|titled|entitled|(?:change|set) the title|title (?:it|the chart)?|(?:mit dem )?titel"
+    r"|(?:call|(?:re)?name) (?:it|the chart))"
     r"(?: is| as| to)?\s*:?\s*(?P<title>.+)",
     re.I | re.S,
 )
@@ -91,7 +98,8 @@ class Request:
         words = clean(message[:LIMIT]).strip()
         title, rest = _title(words)
         spans = list(_quoted(rest))
-        url = match[0].rstrip(".,;:!?)]*_") if (match := _URL.search(rest)) else ""
+        match = _URL.search(rest) or _SITE.search(rest)
+        url = match[match.lastindex or 0].rstrip(".,;:!?)]*_") if match else ""
         outside = rest
         for start, end in reversed(spans):
             outside = f"{outside[:start]} “” {outside[end:]}"

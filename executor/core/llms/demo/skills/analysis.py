@@ -14,27 +14,34 @@ from executor.core.llms.demo.skills.redraw import Redraw
 from executor.core.llms.demo.writing import count, listed, number, plain, shorten, table
 
 _ABOUT = (
-    r"analy[sz]e|analysis|analysiere?|statistics?|statistik|stats|count|zähle?|how many|wie viele|frequency|häufigkeit"
+    r"analy[sz]e|analysis|analysiere?|statistics?|statistik|stats|count|zähle?|how (?:many|often)|wie (?:viele|oft)"
+    r"|frequenc(?:y|ies)|häufigkeit"
 )
 _THINGS = r"words?|letters?|characters?|sentences?|wörter|worte|buchstaben|zeichen|sätze|text"
 _CHART = r"draw|chart|plot|graph|diagrams?|diagramm|zeichne|visuali[sz]e|picture|show|bars?|pie"
 _SAME = r"same|again|instead|now|what about|and for|dasselbe|das gleiche|nochmal|jetzt|auch|also"
+_LETTER = re.compile(r"\b(?:letter|buchstaben?)\s+[\"'“„‘]?(\w)\b", re.I)
 _AFTER_COLON = re.compile(r"^[^:\n]{0,120}:\s*(?P<text>.+)$", re.S)
 _AFTER_TEXT = re.compile(
-    r"\b(?:text|sentence|phrase|words?|satz)\s+(?P<text>\S.*?)(?:,?\s+(?:and|und)\s+(?:then\s+)?(?:draw|show|plot|make|zeichne)\b.*)?$",
+    r"\b(?:text|sentence|phrase|words?|satz)\s+(?P<text>\S.*?)"
+    r"(?:,?\s+(?:and|und)\s+(?:then\s+)?(?:draw|show|plot|make|zeichne)\b.*)?$",
     re.I | re.S,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """`of` is what the chart counts: "letter" or "word". `again` allows to use statistics already in the transcript."""
+    """`of` is what the chart counts: "letter" or "word"; `letter` is one that was asked about.
+
+    `again` allows to use statistics that are already in the transcript.
+    """
 
     text: str
     of: str = "letter"
     chart: bool = True
     look: Look = Look()  # noqa: RUF009 - it is frozen
     again: bool = False
+    letter: str = ""
 
     def plan(self, past: Past) -> Plan:
         stats = next((r for w, r in past.calls("text_statistics") if w.arguments.get("text") == self.text), None)
@@ -111,6 +118,12 @@ def answer(goal: Analysis, stats: Result, points: list[tuple[str, float]], drawn
             is_are = "is" if len(most) == 1 else "are"
             said += f" The most frequent {goal.of}{'s' if len(most) > 1 else ''} {is_are} {listed(most)}, {times} times"
             said += " each." if len(most) > 1 else "."
+    if goal.letter:
+        # What was counted may be a part of what was asked for, so "never" is only said where all letters are known.
+        found = [value for label, value in counts(stats, "letter") if label == goal.letter.lower()]
+        known = bool(found) or len(counts(stats, "letter")) < 26
+        times = f"occurs **{count(found[0] if found else 0, 'time')}**" if known else "is not among the 26 most common"
+        said = f"The letter **{plain(goal.letter)}** {times}. {said}"
     parts = [said, measures(stats)]
     if drawn:
         parts += [shown(*drawn, f"how often each {goal.of} occurs")]
@@ -137,7 +150,10 @@ def read(request: Request) -> Analysis | None:
     look_now = read_look(request)
     if request.quotes and (asks or (request.says(_THINGS) and chart) or _bare(request.plain)):
         text = max(request.quotes, key=len)
-        return Analysis(text, of, chart or request.says("statistics", "analy[sz]e", "statistik"), look_now)
+        chart = chart or request.says("statistics", "analy[sz]e", "statistik")
+        outside = request.words.replace(text, "") if len(text) > 1 else request.words
+        letter = match[1] if (match := _LETTER.search(outside)) else ""
+        return Analysis(text, of, chart, look_now, letter=letter)
     if request.quotes and before and request.says(_SAME, "for", "für", "with", "mit", "text"):
         own = of if words or letters else before.of
         return replace(before, text=max(request.quotes, key=len), of=own, look=look_now.over(look), again=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from executor.core.llms.demo.dates import days
 from executor.core.llms.demo.planning import Past, Plan, Result, Want, ask
 from executor.core.llms.demo.reading import NUMBER, NUMBER_WORDS, Request, to_number
 from executor.core.llms.demo.writing import exact
@@ -13,9 +14,13 @@ _FUNCTIONS = "sqrt|cbrt|abs|round|floor|ceil|log10|log2|log|exp|sin|cos|tan|fact
 _N = r"(\d+(?:\.\d+)?|\))"
 # In this order: what contains another comes before it.
 _WORDS = (
+    (r"\b(?:a )?half of|die hälfte von", "1 / 2 * "),
     (r"(?:the )?square root of|wurzel (?:aus|von)", "sqrt "),
     (r"\bsqrt\s+(\d+(?:\.\d+)?)", r"sqrt(\1)"),
-    (r"(\d+(?:\.\d+)?)\s*(?:%|per ?cent|prozent) (?:of|off|von) (\d+(?:\.\d+)?)", r"\1 / 100 * \2"),
+    (
+        r"(\d+(?:\.\d+)?)\s*(?:%|per ?cent|prozent) (?:\w+ )?(?:of|off|on|from|von|auf) (\d+(?:\.\d+)?)",
+        r"\1 / 100 * \2",
+    ),
     (r"([\d.]+) (?:plus|\+) (\d+(?:\.\d+)?)\s*(?:%|per ?cent|prozent)", r"\1 * (1 + \2 / 100)"),
     (r"([\d.]+) (?:minus|-) (\d+(?:\.\d+)?)\s*(?:%|per ?cent|prozent)", r"\1 * (1 - \2 / 100)"),
     (r"multiply (?:it |that |the result )?(?:by|with)|multiplied (?:by|with)|times|multipliziert mit|\bmal\b", " * "),
@@ -36,6 +41,17 @@ _TOKEN = rf"(?:{_FUNCTIONS})\b|\d+(?:\.\d+)?|\*\*|//|[-+*/%(),]"
 _RUN = re.compile(rf"(?:(?:{_TOKEN})\s*)+")
 _THEN = re.compile(r"[,;.]?\s*\b(?:and then|then|and|und dann|dann|danach)\b\s*|;\s*")
 _TEXT_NUMBER = re.compile(rf"\b(?:{'|'.join(sorted(NUMBER_WORDS, key=len, reverse=True))})\b")
+
+
+_OVER_LIST = {
+    "sum": "+", "total": "+", "add": "+", "average": "mean", "mean": "mean", "durch": "mean", "mittel": "mean",
+    "median": "median", "max": "max", "largest": "max", "min": "min", "smallest": "min",
+}  # fmt: skip
+_LISTED = re.compile(
+    rf"\b(?P<what>sum(?:me)?|total|average|mean|durchschnitt|mittelwert|median|max(?:imum)?|largest|min(?:imum)?|smallest)"
+    rf"(?:\s+(?:number|value))?\s+(?:of|in|von|aus)\s*:?\s*"
+    rf"(?P<list>{NUMBER}(?:(?:,\s*(?:and\s+|und\s+)?|\s+(?:and\s+|und\s+)?){NUMBER})+)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +114,13 @@ def _continues(step: str) -> bool:
 def read(request: Request) -> Arithmetic | None:
     if len(request.plain) > 600 or request.url or request.quotes:
         return None
+    if days(request.plain):
+        return None
+    if listed := _LISTED.search(request.plain):
+        values = [exact(value) for text in re.findall(NUMBER, listed["list"]) if (value := to_number(text)) is not None]
+        name = _OVER_LIST[next(word for word in _OVER_LIST if listed["what"].startswith(word))]
+        if len(values) > 1:
+            return Arithmetic((f" {name} ".join(values) if name == "+" else f"{name}({', '.join(values)})",))
     steps = [found for part in _THEN.split(request.plain) if (found := expression(part))]
     if not steps:
         return None

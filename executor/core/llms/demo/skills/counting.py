@@ -6,13 +6,13 @@ import re
 from dataclasses import dataclass
 
 from executor.core.llms.demo.planning import Past, Plan, Want, ask, need_number
-from executor.core.llms.demo.reading import Request
+from executor.core.llms.demo.reading import Request, to_number
 from executor.core.llms.demo.writing import count, exact, number
 
 MOST = 200
 _COUNT = re.compile(
-    r"(?:please )?(?:count (?:up )?(?:from (?:1|one) )?to|zähle? (?:von 1 )?bis|work through|take|do) (\d{1,9})"
-    r"\s*(?:steps?|schritten?)?[.! ]*"
+    r"(?:please )?(?:count (?:up )?(?:from (?:1|one) )?to|zähle? (?:von 1 )?bis|work through|take|do) "
+    r"(\d{1,9}|\w{3,12})\s*(?:steps?|schritten?)?[.! ]*"
 )
 
 
@@ -34,4 +34,5 @@ class Counting:
 
 def read(request: Request) -> Counting | None:
     match = _COUNT.fullmatch(request.plain)
-    return Counting(int(match[1])) if match else None
+    steps = to_number(match[1]) if match else None
+    return Counting(int(steps)) if steps is not None else None

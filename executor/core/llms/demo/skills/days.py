@@ -12,7 +12,7 @@ from executor.core.llms.demo.reading import NUMBER_WORDS, Request, to_number
 from executor.core.llms.demo.writing import count, plain
 
 _BETWEEN = (
-    r"how many (?:days|weeks)|how long|days? (?:until|till|to|left|between|since)|until|till|between|since|count ?down"
+    r"how many (?:days|weeks)|how (?:long|old)|born|days? (?:to|left)|until|till|between|since|count ?down"
     r"|wie ?viele? (?:tage|wochen)|wie lange|bis|zwischen|seit"
 )
 _WEEKDAY = r"what day(?: of the week)?|which day|weekday|welcher (?:wochen)?tag|wochentag"
@@ -135,4 +135,8 @@ def read(request: Request) -> Between | Shifted | None:
         return None
     if len(found) >= 2:
         return Between(found[0], found[1])
-    return Between(found[0], _TODAY) if request.says("since", "seit") else Between(_TODAY, found[0])
+    return (
+        Between(found[0], _TODAY)
+        if request.says("since", "seit", "born", "geboren", "how old")
+        else Between(_TODAY, found[0])
+    )

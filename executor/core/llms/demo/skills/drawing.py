@@ -21,6 +21,9 @@ _LOOK_WORDS = re.compile(
 )
 _CHART_WORD = re.compile(r"\b(?:charts?|plot|graph|diagrams?|\w{0,20}diagramm|draw|zeichne|visuali[sz]e)\b", re.I)
 _INTRODUCTION = re.compile(r"^[^:\d]{0,80}?(?:\b(?:of|for|from|with|showing|von|für|aus|mit)\b|:)", re.I)
+_DETERMINERS = re.compile(
+    r"^\W*(?:(?:of|for|from|with|showing|these|this|my|our|the|following|von|für|aus|mit|meine[rn]?)\s+)*", re.I
+)
 _LABEL_FIRST = re.compile(
     rf"^(?P<label>.*?[^\s:=\-–])\s*(?:[:=]|\s[-–]\s|\s|\bis\b)\s*(?P<value>{NUMBER})\s*(?:%|€|\$|\w{{1,3}})?$", re.S
 )
@@ -73,9 +76,10 @@ class Drawing:
     labels: tuple[str, ...]
     values: tuple[float, ...]
     look: Look
+    title: str = "Your numbers"
 
     def plan(self, past: Past) -> Plan:
-        base: JsonDict = {"kind": "bar", "title": "Your numbers", "palette": "calm"}
+        base: JsonDict = {"kind": "bar", "title": self.title, "palette": "calm"}
         chart = Want("draw_chart", self.look.apply(base | {"labels": list(self.labels), "values": list(self.values)}))
         total = Want(
             "calculate", {"expression": " + ".join(f"({exact(v)})" if v < 0 else exact(v) for v in self.values)}
@@ -108,16 +112,28 @@ def read(request: Request) -> Drawing | None:
     words = _LOOK_WORDS.sub(" ", request.words)
     match = _CHART_WORD.search(words)
     points: list[tuple[str, float]] = []
+    title = "Your numbers"
     # "Draw a bar chart of …": the data begins after the last of these words; "apples 3, pears 5 as a chart": before.
     if match:
         after = words[match.end() :]
         while (match := _CHART_WORD.search(after[:60])) is not None:
             after = after[match.end() :]
-        points = _points(_INTRODUCTION.sub("", after, count=1)) or _points(words)
+        named, data = _title(after)
+        title = named or title
+        points = _points(_INTRODUCTION.sub("", data, count=1)) or _points(words)
     if len(points) < 2:
         return None
     labels, values = zip(*points[:200], strict=True)
-    return Drawing(labels, values, read_look(request))
+    return Drawing(labels, values, read_look(request), title)
+
+
+def _title(words: str) -> tuple[str, str]:
+    """What the numbers are, if that is said before a colon, and the rest: “my monthly costs: rent 850, food 400”."""
+    before, _, after = words.partition(":")
+    named = _DETERMINERS.sub("", before[:60]).strip()
+    if len(before) > 60 or not re.match(r"\s*[^\W\d]", after) or not re.fullmatch(r"[^\W\d][^\d,;\n]{2,39}", named):
+        return "", words
+    return named.capitalize(), after
 
 
 def _points(data: str) -> list[tuple[str, float]]:

@@ -30,6 +30,9 @@ EXAMPLES = (
 )
 
 
+THANKS = "You are welcome! Ask for a change of what is above, or for something new. “Help” shows what I can do."
+
+
 @dataclass(frozen=True, slots=True)
 class Help:
     """`tools` are the names of the functions at hand: only what they make possible is offered."""
@@ -45,7 +48,7 @@ class Help:
         elif request.says(_GREETING) and short:
             opening = "Hello! "
         elif request.says(_THANKS) and short:
-            opening = "You are welcome! "
+            opening = THANKS
         else:
             opening = "That is beyond me, and I will not make something up. "
         return cls(opening)
@@ -56,6 +59,8 @@ class Help:
     def plan(self, past: Past) -> Plan:
         if False:  # A plan is a generator, also one that asks for nothing.
             yield
+        if self.opening == THANKS:
+            return THANKS
         what = (
             f"{self.opening}I am the **demonstration agent**: fixed rules, not a language model. I understand a few "
             "kinds of requests, and for those I call real functions, several in a row if need be. You can open each "

@@ -14,7 +14,10 @@ from executor.core.llms.demo.skills.conversations import hits, listing
 from executor.core.llms.demo.skills.drawing import draw, shown
 from executor.core.llms.demo.writing import plain
 
-_FINAL = re.compile(r"private|internal|local|loopback|not allowed|may not|forbidden address|not public|user name", re.I)
+_FINAL = re.compile(
+    r"private|internal|local|loopback|not allowed|may not|forbidden address|not public|not on the public|user name",
+    re.I,
+)
 _FRAME = re.compile(r"\A\W*untrusted content from [^\n]*\n|\n[^\n]*end of the untrusted content[^\n]*\Z", re.I)
 
 

@@ -53,6 +53,8 @@ class Redraw:
 
 def read(request: Request) -> Redraw | None:
     charts = request.past.calls("draw_chart")
+    if re.match(r"(?:but |and )?(?:why|how come|what does|warum|wieso)\b", request.plain):
+        return None
     if not charts or len(request.words) > 400:
         return None
     look = read_look(request)
