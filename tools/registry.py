@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
-from threading import Lock
+from threading import RLock
 
 from django.apps import apps
 from django.conf import settings
@@ -14,7 +14,7 @@ from tools.core.cache import Cache
 from tools.core.registry import Registry, build, mount_folder
 from tools.core.toolbox import Outcome, RunSync, Toolbox
 
-_lock = Lock()
+_lock = RLock()  # A module that asks for the registry while it is imported must not wait for itself.
 _registry: Registry | None = None
 _cache: Cache[Outcome] = Cache()
 

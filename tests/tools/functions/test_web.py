@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import tracemalloc
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -140,13 +141,20 @@ async def test_what_is_too_large_is_not_read_to_its_end() -> None:
 
 @pytest.mark.usefixtures("allowed")
 async def test_a_packed_page_is_unpacked_and_a_bomb_is_not() -> None:
+    bomb = gzip.compress(bytes(100 * 1024**2), 9)
+
     def answer(path: str) -> bytes:
-        body = gzip.compress(bytes(100 * 1024**2), 9) if path == "/bomb" else gzip.compress(b"hello")
+        body = bomb if path == "/bomb" else gzip.compress(b"hello")
         return response(body, "text/plain", Content_Encoding="gzip")
 
     async with serving(answer) as (server, _):
         assert "hello" in await fetch_page(server)
-        assert "larger than 2 MB" in await refusal(fetch_page(f"{server}/bomb"))
+        tracemalloc.start()
+        try:
+            assert "larger than 2 MB" in await refusal(fetch_page(f"{server}/bomb"))
+            assert tracemalloc.get_traced_memory()[1] < 12 * 1024**2
+        finally:
+            tracemalloc.stop()
     async with serving(lambda path: response(b"not gzip", "text/plain", Content_Encoding="gzip")) as (server, _):
         assert "packed wrongly" in await refusal(fetch_page(server))
     async with serving(lambda path: response(zlib.compress(b""), "text/plain", Content_Encoding="br")) as (server, _):
