@@ -161,3 +161,7 @@ function tick() {
 
 tick();
 setInterval(tick, 1000);
+document.addEventListener("htmx:after:settle", ({ detail }) => {
+  // What was repainted came without its time.
+  if (detail.newContent.some((node) => node.querySelector?.("time[data-since]"))) tick();
+});
