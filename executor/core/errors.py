@@ -69,7 +69,7 @@ class StepValidationError(TaskExecutionError):
 
 
 class LimitReached(TaskExecutionError):
-    """`limit` names which one: "iterations", "seconds", "tokens", "calls"."""
+    """`limit` names which one: "iterations", "seconds", "tokens", "tool_calls"."""
 
     kind = "limit"
 

@@ -40,5 +40,9 @@ def check(limits: Limits, spent: Spent) -> None:
         raise LimitReached("iterations", f"It reached its limit of {limits.iterations} rounds with the model.")
     if limits.tokens is not None and spent.tokens >= limits.tokens:
         raise LimitReached("tokens", f"It reached its limit of {limits.tokens:,} tokens.")
-    if limits.tool_calls is not None and spent.tool_calls >= limits.tool_calls:
+
+
+def check_calls(limits: Limits, spent: Spent, count: int) -> None:
+    """Raise LimitReached if `count` more function calls would be too many. Called before they begin."""
+    if limits.tool_calls is not None and spent.tool_calls + count > limits.tool_calls:
         raise LimitReached("tool_calls", f"It reached its limit of {limits.tool_calls} function calls.")

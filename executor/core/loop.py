@@ -15,8 +15,9 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Protocol
 
+from executor.core.errors import LLMError
 from executor.core.events import Failed, Finished, LoopEvent, ModelAsked, ToolFinished, ToolsStarted
-from executor.core.limits import Limits, Spent, check
+from executor.core.limits import Limits, Spent, check, check_calls
 from executor.core.llms.base import BaseLlm
 from executor.core.messages import Message, ToolCall, ToolSpec, tool, unanswered
 from executor.core.retry import stream_with_retry
@@ -41,12 +42,13 @@ async def solve(
 ) -> AsyncGenerator[LoopEvent, None]:
     """Run the loop; the last event is a `Finished` without calls. `spent` is counted up in place.
 
-    Raises LLMError when the model does not answer, and LimitReached before a question that would be one too many.
+    Raises LLMError when the model does not answer, and LimitReached before a question or calls that would be too many.
     """
     transcript = list(transcript)
     while True:
         calls = unanswered(transcript)
         if calls:
+            check_calls(limits, spent, len(calls))
             yield ToolsStarted(calls)
             async with aclosing(_run_all(tools, calls)) as finished:
                 async for done in finished:
@@ -55,16 +57,20 @@ async def solve(
                     yield done
         check(limits, spent)
         yield ModelAsked()
+        answered = False
         async with aclosing(stream_with_retry(llm, transcript, tools.specs)) as events:
             async for event in events:
                 if isinstance(event, Failed):
                     yield event
                     raise event.error
                 if isinstance(event, Finished):
+                    answered = True
                     transcript.append(event.message)
                     spent.iterations += 1
                     spent.tokens += event.usage.total_tokens
                 yield event
+        if not answered:
+            raise LLMError("protocol", "The model's stream ended without an answer.")
         if not unanswered(transcript):
             return
 
