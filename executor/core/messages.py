@@ -210,7 +210,7 @@ def part_from_json(data: JsonDict) -> Part:
             return File(data["media_type"], data["url"], data.get("name", ""))
         case "tool_call":
             arguments = data["arguments"]
-            raw = data.get("raw") or json.dumps(arguments)
+            raw = data["raw"] if "raw" in data else json.dumps(arguments)
             return ToolCall(data["id"], data["name"], arguments, raw, data.get("pid", ""))
         case "tool_result":
             return ToolResult(data["call_id"], data["name"], data["content"], data["is_error"])
