@@ -22,7 +22,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from executor.core.errors import StepValidationError, TaskExecutionError
+from executor.core.errors import LimitReached, StepValidationError, TaskExecutionError
 from executor.core.events import Finished, LoopEvent
 from executor.core.limits import Limits, Spent
 from executor.core.llms.base import BaseLlm
@@ -48,7 +48,10 @@ class ExecutionStatus(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ExecutionResult:
-    """How it ended. `output` has what there is, also when it failed half-way; `seconds` is the time it took."""
+    """How it ended. `output` has what there is, also when it failed half-way; `seconds` is the time it took.
+
+    STOPPED is an end at a limit, with a `LimitReached` as its error.
+    """
 
     status: ExecutionStatus
     output: dict[str, Any]
@@ -89,7 +92,8 @@ class TaskExecutor:
             for step in self.task_steps:
                 output |= await self._run_step(step, {**input_data, **output})
         except TaskExecutionError as error:
-            return ExecutionResult(ExecutionStatus.FAILED, output, error, time.monotonic() - began)
+            status = ExecutionStatus.STOPPED if isinstance(error, LimitReached) else ExecutionStatus.FAILED
+            return ExecutionResult(status, output, error, time.monotonic() - began)
         return ExecutionResult(ExecutionStatus.DONE, output, None, time.monotonic() - began)
 
     async def llm_call(self, instruction: str, context: Mapping[str, Any]) -> str:
