@@ -31,6 +31,7 @@ class Conversation(models.Model):
     class Meta:
         ordering = ("-active_at",)
         indexes = [models.Index(fields=("user", "-active_at"), name="conversation_by_user")]
+        permissions = [("review_conversation", "Can read other people's conversations")]
 
     def __str__(self) -> str:
         return self.title

@@ -17,7 +17,16 @@ from urllib.parse import urlsplit
 
 import yaml
 from django.db import transaction
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+)
 from pydantic_core import ErrorDetails
 
 from executor.core.llms.base import Endpoint
@@ -52,10 +61,10 @@ def _plain_json(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
-def _web_address(value: str) -> str:
-    if value and (urlsplit(value).scheme not in ("http", "https") or not urlsplit(value).hostname):
-        raise ValueError
-    if "@" in urlsplit(value).netloc:
+def web_address(value: str) -> str:
+    """The address of a model server, or "". Raises ValueError if it is none, or has a password in it."""
+    parts = urlsplit(value)
+    if value and (parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc):
         raise ValueError
     return value
 
@@ -93,7 +102,7 @@ class AgentEntry(_Fields):
     description: str = Field("", max_length=300, description="a text")
     provider: str = Field(description=f"one of: {', '.join(LLMS)}")
     model: str = Field("", max_length=120, description="a text")
-    base_url: Annotated[str, AfterValidator(_web_address)] = Field(
+    base_url: Annotated[str, AfterValidator(web_address)] = Field(
         "", max_length=300, description="an address such as http://127.0.0.1:11434/v1, without a password in it"
     )
     api_key_variable: str = Field(
@@ -175,8 +184,8 @@ class _Source:
         while known and known not in self.lines:
             known = known[:-1]
         line = self.lines.get(known, 1)
-        path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
-        self.mistakes.append((line, f"{self.at(line)}{f', {path}' if path else ''}: {sentence}"))
+        where = f"{self.at(line)}, {_path(place)}" if place else self.at(line)
+        self.mistakes.append((line, f"{where}: {sentence}"))
 
     def refuse(self, place: Place, sentence: str) -> None:
         """As `add`, for a value that could not even be read."""
@@ -209,6 +218,10 @@ class _Source:
             return "nothing"
         text = json.dumps(value, ensure_ascii=False, default=str)
         return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
+
+
+def _path(place: Place) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
 
 
 def _sentence(error: ErrorDetails, place: Place, source: _Source) -> str:
@@ -278,6 +291,19 @@ def warnings(agents: list[AgentEntry], environment: Mapping[str, str]) -> list[s
         if agent.api_key_variable and not environment.get(agent.api_key_variable):
             found.append(f"{agent.name}: the environment variable {agent.api_key_variable} is not set now.")
     return found
+
+
+def suggestion_problems(suggestions: Any) -> list[str]:
+    """What is wrong with the cards of an agent, a sentence each."""
+    try:
+        TypeAdapter(list[Suggestion]).validate_python(suggestions)
+    except ValidationError as error:
+        above: Place = ("agents", 0, "suggestions")
+        return [
+            f"{_path(problem['loc']) or 'They'}: {_sentence(problem, (*above, *problem['loc']), _Source(''))}"
+            for problem in error.errors()
+        ]
+    return []
 
 
 def provider_problems(

@@ -310,3 +310,23 @@ class Worker(models.Model):
 
     def __str__(self) -> str:
         return f"{self.host}:{self.pid}"
+
+
+class ReviewLog(models.Model):
+    """Somebody read what another person said to an agent, or what it answered. Names outlive the people."""
+
+    reviewer = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
+    reviewer_name = models.CharField("who", max_length=64)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
+    owner_name = models.CharField("whose", max_length=64, blank=True, help_text="Empty for a list of several people's.")
+    what = models.CharField(max_length=200)
+    path = models.CharField(max_length=500, help_text="The page.")
+    created_at = models.DateTimeField("when", db_default=Now(), db_index=True)
+
+    class Meta:
+        ordering = ("-id",)
+        verbose_name = "review"
+        verbose_name_plural = "review log"
+
+    def __str__(self) -> str:
+        return f"{self.reviewer_name}: {self.what}"

@@ -9,7 +9,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -68,6 +68,7 @@ class Command(BaseCommand):
         conversation = _conversation(user, options["conversation"])
         agent = _agent(options["agent"], conversation)
         self._quiet: bool = options["json"]
+        self._steps = _Steps(self._note)
         began = time.monotonic()
         turn = send(user, agent, form.cleaned_data["text"], conversation)
         self._note(f"{agent.title} · conversation {turn.conversation_id}")
@@ -84,12 +85,11 @@ class Command(BaseCommand):
 
     def _follow(self, task: Task, until: float) -> Task:
         """Until the task is over or time is up. Prints each step when it begins and when it ends."""
-        steps = _Steps(task, self._note)
         complain_at = time.monotonic() + PATIENCE
         status = task.status
         while True:
             task.refresh_from_db()
-            steps.look()
+            self._steps.look(task)
             if not task.is_active or time.monotonic() >= until:
                 return task
             if task.status != status:
@@ -165,36 +165,34 @@ class Command(BaseCommand):
 class _Steps:
     """Tells each function call when it begins and when it ends, reading only rows that may have changed."""
 
-    def __init__(self, task: Task, tell: Callable[[str], None]) -> None:
-        self._task = task
+    def __init__(self, tell: Callable[[str], None]) -> None:
         self._tell = tell
         self._settled = 0  # All steps up to this one have been told.
         self._begun: set[int] = set()
         self._ended: set[int] = set()
 
-    def look(self) -> None:
-        rows = self._task.steps.filter(seq__gt=self._settled).order_by("seq").defer("native")
-        for step in rows:
-            if step.status != Step.Status.PENDING and step.seq not in self._begun:
-                self._begun.add(step.seq)
-                self._say_begun(step)
-            if not step.is_open and step.seq not in self._ended:
-                self._ended.add(step.seq)
-                self._say_ended(step)
+    def look(self, task: Task) -> None:
+        for step in task.steps.filter(seq__gt=self._settled).order_by("seq").defer("native"):
+            is_new = step.status != Step.Status.PENDING and step.seq not in self._begun
+            is_over = not step.is_open and step.seq not in self._ended
+            self._begun.update({step.seq} if is_new else ())
+            self._ended.update({step.seq} if is_over else ())
+            if step.kind == Step.Kind.TOOL and (is_new or is_over):
+                self._tell(f"  {step.seq:>3}. {' · '.join(_words(step, is_new, is_over))}")
         while self._settled + 1 in self._ended:
             self._settled += 1
 
-    def _say_begun(self, step: Step) -> None:
-        if step.kind == Step.Kind.TOOL:
-            view = StepView.of(step)
-            self._tell(f"  {step.seq:>3}. {' · '.join(part for part in (view.title, view.intent) if part)}")
 
-    def _say_ended(self, step: Step) -> None:
-        if step.kind == Step.Kind.TOOL:
-            state = "done" if step.status == Step.Status.DONE else step.get_status_display().lower()
-            took = f" in {_seconds(step):.1f} s" if _seconds(step) is not None else ""
-            error = f": {' '.join(step.error.split())[:200]}" if step.error else ""
-            self._tell(f"  {step.seq:>3}. {state}{took}{error}")
+def _words(step: Step, is_new: bool, is_over: bool) -> Iterator[str]:
+    view = StepView.of(step)
+    yield view.title
+    if is_new and view.intent:
+        yield view.intent
+    if is_over:
+        error = f": {' '.join(step.error.split())[:200]}" if step.error else ""
+        yield f"{step.get_status_display().lower()}{error}"
+        if view.duration:
+            yield view.duration
 
 
 def _outcome(task: Task) -> str:

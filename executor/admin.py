@@ -1,0 +1,397 @@
+"""Agents, and what they did, in Django admin. Agents are edited here; the rest is a record and is only read."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Count, F, OuterRef, QuerySet, Subquery
+from django.db.models.functions import Coalesce, Now
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+
+from executor.actions import stop
+from executor.agent_form import AgentForm
+from executor.models import Agent, AgentVersion, ReviewLog, Step, Task, Worker
+from executor.review import ReviewedAdmin, block, json_block, mark
+from tools.admin import ReadOnlyAdmin
+from tools.registry import get_registry
+from users.models import User
+
+#: A worker beats every 5 s; after so long it is gone or stuck.
+SILENT_AFTER = timedelta(seconds=20)
+#: How many steps the page of a task lists; the list of steps has the others.
+STEPS_SHOWN = 500
+
+
+# --- agents ----------------------------------------------------------------------------------------------------------
+
+
+class VersionInline(admin.TabularInline):  # type: ignore[type-arg]  # not subscriptable at run time
+    model = AgentVersion
+    fields = readonly_fields = ("version", "created_at", "provider", "model_name")
+    extra = 0
+    can_delete = False
+    verbose_name_plural = "Versions: what it was, newest first"
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    @admin.display(description="version")
+    def version(self, version: AgentVersion) -> SafeString:
+        return _link("executor_agentversion", version.pk, str(version.number))
+
+    @admin.display(description="provider")
+    def provider(self, version: AgentVersion) -> str:
+        return str(version.config["provider"])
+
+    @admin.display(description="model")
+    def model_name(self, version: AgentVersion) -> str:
+        return str(version.config["model"])
+
+
+@admin.register(Agent)
+class AgentAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscriptable at run time
+    form = AgentForm
+    inlines = (VersionInline,)
+    list_display = ("title", "name", "provider", "model", "version", "position", "enabled", "task_count")
+    list_editable = ("position", "enabled")
+    list_filter = ("enabled", "provider")
+    search_fields = ("name", "title", "description")
+    readonly_fields = ("key_state", "function_problems")
+    fieldsets = (
+        (None, {"fields": ("name", "title", "description", "enabled", "position")}),
+        (
+            "Model",
+            {
+                "description": "Which language model answers. Each change that matters to it is kept as a version.",
+                "fields": ("provider", "model", "base_url", "api_key_variable", "key_state", "parameters"),
+            },
+        ),
+        ("Instructions", {"fields": ("instructions",)}),
+        (
+            "Functions",
+            {
+                "description": "Python functions that the model may call. It learns of no others.",
+                "fields": ("all_functions", "functions", "function_problems"),
+            },
+        ),
+        (
+            "Limits",
+            {
+                "description": "For one message, with everything that is done to answer it. "
+                "At a limit the task stops and says so; “continue” lets it go on.",
+                "fields": ("max_iterations", "max_seconds", "max_tool_calls"),
+            },
+        ),
+        ("Empty conversation", {"fields": ("suggestions",)}),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Agent]:
+        versions = AgentVersion.objects.filter(agent=OuterRef("pk")).order_by("-number").values("number")
+        tasks = Task.objects.filter(agent_version__agent=OuterRef("pk")).order_by().values("agent_version__agent")
+        found: QuerySet[Agent] = super().get_queryset(request)
+        return found.annotate(
+            latest=Subquery(versions[:1]),
+            task_total=Coalesce(Subquery(tasks.annotate(total=Count("pk")).values("total")), 0),
+        )
+
+    def save_model(self, request: HttpRequest, obj: Agent, form: Any, change: bool) -> None:
+        """Only what was changed, so that two people may edit different fields at once."""
+        if not change:
+            obj.save()
+            return
+        columns = {field.name for field in Agent._meta.concrete_fields}
+        changed = {"functions" if name == "all_functions" else name for name in form.changed_data}
+        obj.save(update_fields=[*(changed & columns), "updated_at"])
+
+    @admin.display(description="version", ordering="latest")
+    def version(self, agent: Any) -> int:
+        return int(agent.latest)
+
+    @admin.display(description="tasks", ordering="task_total")
+    def task_count(self, agent: Any) -> SafeString:
+        url = f"{reverse('admin:executor_task_changelist')}?agent_version__agent__id__exact={agent.pk}"
+        return format_html('<a href="{}">{}</a>', url, agent.task_total)
+
+    @admin.display(description="key")
+    def key_state(self, agent: Agent) -> SafeString:
+        if not agent.api_key_variable:
+            return mark("idle", "None is used.")
+        if os.environ.get(agent.api_key_variable):
+            return mark("done", f"{agent.api_key_variable} is set.")
+        return mark("failed", f"{agent.api_key_variable} is not set. Set it and start AgentSite again.")
+
+    @admin.display(description="problems")
+    def function_problems(self, agent: Agent) -> SafeString:
+        registry = get_registry()
+        problems = [f"{name}: there is no such function at the moment." for name in registry.unknown(agent.functions)]
+        problems += [str(problem) for problem in registry.problems]
+        if not problems:
+            return mark("done", "None: every function found can be called.")
+        items = format_html_join("", "<li>{}</li>", ((problem,) for problem in problems))
+        return format_html('<ul class="problems">{}</ul>', items)
+
+
+@admin.register(AgentVersion)
+class AgentVersionAdmin(ReadOnlyAdmin):
+    list_display = ("__str__", "agent", "number", "created_at")
+    list_filter = ("agent",)
+    list_select_related = ("agent",)
+    show_full_result_count = False
+    fields = ("agent", "number", "created_at", "settings")
+    readonly_fields = ("settings",)
+
+    @admin.display(description="settings")
+    def settings(self, version: AgentVersion) -> SafeString:
+        return json_block(version.config)
+
+
+# --- what they did ---------------------------------------------------------------------------------------------------
+
+
+@admin.register(Task)
+class TaskAdmin(ReviewedAdmin):
+    list_display = ("state", "person", "agent", "words", "step_count", "tokens", "started_at", "duration")
+    content_columns = ("words",)
+    deferred = ("error_hint",)
+    list_display_links = ("state",)
+    list_filter = ("status", "agent_version__agent", "created_at")
+    list_select_related = ("user", "agent_version")
+    search_fields = ("=id", "^user__username", "error_kind", "error")
+    search_help_text = "By user name, number of the task, or error. To find words, search the conversations."
+    ordering = ("-pk",)  # The time is in it.
+    actions = ("stop",)
+    fieldsets = (
+        (None, {"fields": ("state", "person", "agent", "said", "failure")}),
+        ("Steps", {"fields": ("steps", "checkpoint_count")}),
+        ("Use", {"fields": ("model_calls", "tool_calls", "failed_calls", "input_tokens", "output_tokens", "cost")}),
+        ("Times", {"fields": ("created_at", "started_at", "ended_at", "duration")}),
+        (
+            "Worker",
+            {
+                "classes": ("collapse",),
+                "fields": (
+                    *("owner", "lease_until", "fence", "attempts", "stalled_attempts"),
+                    *("stop_reason", "stop_requested_at", "not_before", "deadline_at", "previous", "parent"),
+                ),
+            },
+        ),
+    )
+    readonly_fields = ("state", "person", "agent", "said", "failure", "steps", "checkpoint_count", "duration")
+
+    def owner(self, obj: Task) -> User:
+        return obj.user
+
+    def has_stop_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm("executor.change_task"))
+
+    @admin.action(description="Stop selected tasks", permissions=["stop"])
+    def stop(self, request: HttpRequest, queryset: QuerySet[Task]) -> None:
+        stopped = 0
+        for task in queryset:
+            if stop(task):
+                stopped += 1
+                self.log_change(request, task, "Stopped.")
+        rest = len(queryset) - stopped
+        self.message_user(request, f"{stopped} told to stop." + (f" {rest} had ended already." if rest else ""))
+
+    @admin.display(description="state", ordering="status")
+    def state(self, task: Task) -> SafeString:
+        return mark(task.status, task.get_status_display())
+
+    @admin.display(description="person", ordering="user__username")
+    def person(self, task: Task) -> str:
+        return task.user.username
+
+    @admin.display(description="agent")
+    def agent(self, task: Task) -> str:
+        return str(task.agent_version)
+
+    @admin.display(description="asked")
+    def words(self, task: Task) -> str:
+        text = " ".join(task.text.split())
+        return text if len(text) <= 80 else f"{text[:79]}…"
+
+    @admin.display(description="asked")
+    def said(self, task: Task) -> SafeString:
+        return block(task.text)
+
+    @admin.display(description="error")
+    def failure(self, task: Task) -> SafeString:
+        return block("\n".join(part for part in (task.error, task.error_hint) if part))
+
+    @admin.display(description="steps", ordering="head_seq")
+    def step_count(self, task: Task) -> int:
+        return task.head_seq
+
+    @admin.display(description="tokens")
+    def tokens(self, task: Task) -> str:
+        return f"{task.input_tokens + task.output_tokens:,}"
+
+    @admin.display(description="duration", ordering=F("ended_at") - F("started_at"))
+    def duration(self, task: Task) -> str:
+        return _duration(task)
+
+    @admin.display(description="checkpoints")
+    def checkpoint_count(self, task: Task) -> int:
+        return task.checkpoints.count()
+
+    @admin.display(description="steps")
+    def steps(self, task: Task) -> SafeString:
+        found = task.steps.order_by("seq").defer("native", "reasoning", "text", "result", "arguments", "raw_arguments")
+        rows = format_html_join(
+            "",
+            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+            (
+                (
+                    _link("executor_step", step.pk, f"{step.seq}. {step.name or step.get_kind_display()}"),
+                    mark(step.status, step.get_status_display()),
+                    _duration(step),
+                    f"{step.input_tokens + step.output_tokens:,}" if step.kind == Step.Kind.MODEL else "",
+                    step.error[:200],
+                )
+                for step in found[:STEPS_SHOWN]
+            ),
+        )
+        head = "<tr><th>Step</th><th>State</th><th>Took</th><th>Tokens</th><th>Error</th></tr>"
+        table = format_html('<table class="steps"><thead>{}</thead><tbody>{}</tbody></table>', SafeString(head), rows)
+        url = f"{reverse('admin:executor_step_changelist')}?task__id__exact={task.pk}"
+        return format_html('{}<p><a href="{}">All {} steps</a></p>', table, url, task.head_seq)
+
+
+class FunctionFilter(admin.SimpleListFilter):
+    """By name of a registered function: the names come from the registry, not from a scan of all steps."""
+
+    title = "function"
+    parameter_name = "function"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(name, name) for name in get_registry().functions]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Step]) -> QuerySet[Step]:
+        return queryset.filter(name=self.value()) if self.value() else queryset
+
+
+@admin.register(Step)
+class StepAdmin(ReviewedAdmin):
+    list_display = ("label", "kind", "state", "person", "task_link", "tokens", "started_at", "duration", "error_kind")
+    deferred = ("native", "reasoning", "text", "result", "arguments", "raw_arguments", "error")
+    list_filter = ("kind", "status", FunctionFilter)
+    list_select_related = ("task__user",)
+    search_fields = ("^name", "=task__id", "=call_id", "^task__user__username", "error_kind")
+    content_search = ("error",)
+    search_help_text = "By function, number of the task or the call, user name or error."
+    ordering = ("-pk",)
+    actions = None
+    fieldsets = (
+        (None, {"fields": ("label", "kind", "state", "person", "task_link", "attempt", "error_kind", "failure")}),
+        ("The call", {"fields": ("effect", "call_arguments", "outcome", "call_id", "provider_call_id")}),
+        ("The model", {"fields": ("provider", "model", "said", "thought", "finish_reason", "response_id")}),
+        (
+            "Use",
+            {
+                "fields": (
+                    *("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens"),
+                    *("cost", "first_token_ms", "started_at", "ended_at", "duration", "fence"),
+                )
+            },
+        ),
+    )
+    readonly_fields = (
+        *("label", "state", "person", "task_link", "failure", "call_arguments", "outcome", "said", "thought"),
+        "duration",
+    )
+
+    def owner(self, obj: Step) -> User:
+        return obj.task.user
+
+    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
+        return lookup == "task__id__exact" or super().lookup_allowed(lookup, value, request)  # type: ignore[arg-type]
+
+    @admin.display(description="step")
+    def label(self, step: Step) -> str:
+        return f"{step.seq}. {step.name or step.get_kind_display()}"
+
+    @admin.display(description="state", ordering="status")
+    def state(self, step: Step) -> SafeString:
+        return mark(step.status, step.get_status_display())
+
+    @admin.display(description="person")
+    def person(self, step: Step) -> str:
+        return step.task.user.username
+
+    @admin.display(description="task")
+    def task_link(self, step: Step) -> SafeString:
+        return _link("executor_task", step.task_id, str(step.task_id))
+
+    @admin.display(description="tokens")
+    def tokens(self, step: Step) -> str:
+        return f"{step.input_tokens + step.output_tokens:,}" if step.kind == Step.Kind.MODEL else ""
+
+    @admin.display(description="took")
+    def duration(self, step: Step) -> str:
+        return _duration(step)
+
+    @admin.display(description="error")
+    def failure(self, step: Step) -> SafeString:
+        return block(step.error)
+
+    @admin.display(description="arguments")
+    def call_arguments(self, step: Step) -> SafeString:
+        return block(step.raw_arguments) if step.arguments is None else json_block(step.arguments)
+
+    @admin.display(description="result")
+    def outcome(self, step: Step) -> SafeString:
+        return block(step.result)
+
+    @admin.display(description="said")
+    def said(self, step: Step) -> SafeString:
+        return block(step.text)
+
+    @admin.display(description="thought")
+    def thought(self, step: Step) -> SafeString:
+        return block(step.reasoning)
+
+
+# --- who works, who looks --------------------------------------------------------------------------------------------
+
+
+@admin.register(Worker)
+class WorkerAdmin(ReadOnlyAdmin):
+    list_display = ("host", "pid", "state", "beat_at", "running", "started_at")
+    list_filter = ("host",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Worker]:
+        found: QuerySet[Worker] = super().get_queryset(request)
+        return found.annotate(now=Now())
+
+    @admin.display(description="state")
+    def state(self, worker: Any) -> SafeString:
+        silent = worker.now - worker.beat_at > SILENT_AFTER
+        return mark("failed", "Silent") if silent else mark("done", "Alive")
+
+
+@admin.register(ReviewLog)
+class ReviewLogAdmin(ReadOnlyAdmin):
+    list_display = ("created_at", "reviewer_name", "owner_name", "what")
+    list_filter = ("created_at",)
+    search_fields = ("reviewer_name", "owner_name", "what")
+    show_full_result_count = False
+
+
+def _link(model: str, key: Any, label: str) -> SafeString:
+    return format_html('<a href="{}">{}</a>', reverse(f"admin:{model}_change", args=[key]), label)
+
+
+def _duration(thing: Task | Step) -> str:
+    if thing.started_at is None or thing.ended_at is None:
+        return ""
+    return f"{(thing.ended_at - thing.started_at).total_seconds():,.1f} s"
