@@ -24,6 +24,14 @@ function start() {
 
   // --- Draft ---
 
+  function stored() {
+    try {
+      return localStorage.getItem(draft) ?? "";
+    } catch {
+      return ""; // No storage, no drafts.
+    }
+  }
+
   function keep() {
     try {
       if (text.value) localStorage.setItem(draft, text.value);
@@ -38,10 +46,10 @@ function start() {
     const sent = sessionStorage.getItem("sent");
     if (sent && sent !== draft) localStorage.removeItem(sent);
     sessionStorage.removeItem("sent");
-    text.value ||= localStorage.getItem(draft) ?? "";
   } catch {
-    // No storage, no drafts.
+    // A draft too many does no harm.
   }
+  text.value ||= stored();
   key.value = newKey();
 
   const grow = () => {
@@ -90,7 +98,10 @@ function start() {
     },
     true,
   );
-  addEventListener("pageshow", () => delete form.dataset.sent);
+  addEventListener("pageshow", ({ persisted }) => {
+    delete form.dataset.sent;
+    if (persisted) text.value = stored(); // Coming back by the browser's button shows the page as it was left.
+  });
 
   function echo(words) {
     const turn = document.getElementById("pending-turn").content.firstElementChild.cloneNode(true);
