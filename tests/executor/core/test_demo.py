@@ -595,9 +595,12 @@ async def test_call_ids_are_unique_in_a_conversation_also_when_its_beginning_is_
         await conversation.say(card)
     ids = [call.id for message in conversation.transcript for call in message.tool_calls]
     assert len(ids) == len(set(ids))
-    kept = [*conversation.transcript[-4:], user(FOX)]
-    (call,) = (await finished(kept, SPECS)).message.tool_calls
-    assert call.id not in {old.id for message in kept for old in message.tool_calls}
+    cut = [
+        assistant("", ToolCall("call-1", "calculate", {}), ToolCall("call-2", "calculate", {})),
+        tool(ToolResult("call-1", "calculate", "1"), ToolResult("call-2", "calculate", "2")),
+    ]
+    (call,) = (await finished([*cut, user(FOX)], SPECS)).message.tool_calls
+    assert call.id not in ("call-1", "call-2")
 
 
 async def test_results_may_come_in_any_order_and_in_one_message_or_many() -> None:
@@ -614,8 +617,11 @@ async def test_results_may_come_in_any_order_and_in_one_message_or_many() -> Non
 async def test_calls_of_an_older_plan_are_passed_over() -> None:
     old = ToolCall("call-0", "current_time", {"timezone": "UTC"})
     transcript = [system("Be kind."), user(FOX), assistant("", old), tool(ToolResult("call-0", "current_time", "{}"))]
-    (call,) = (await finished(transcript, SPECS)).message.tool_calls
-    assert (call.id, call.name) == ("call-1", "text_statistics")
+    step = (await finished(transcript, SPECS)).message
+    assert [(call.id, call.name) for call in step.tool_calls] == [("call-1", "text_statistics")]
+    counted = '{"words": 1, "characters": 1, "letter_counts": [{"letter": "x", "count": 1}]}'
+    transcript += [step, tool(ToolResult("call-1", "text_statistics", counted))]
+    assert [call.name for call in (await finished(transcript, SPECS)).message.tool_calls] == ["draw_chart"]
 
 
 async def test_a_call_that_was_stopped_counts_as_failed() -> None:
@@ -686,6 +692,16 @@ async def test_hostile_messages_get_an_answer_that_can_be_stored_and_soon(words:
         assert "\0" not in text.encode("utf-8").decode()
         assert "\\u0000" not in text
         assert "\\ud8" not in text
+
+
+async def test_what_cannot_be_stored_is_not_passed_on_from_a_result_either() -> None:
+    first = (await finished([user(FOX)], SPECS)).message
+    counted = r'{"words": 1, "characters": 1, "letter_counts": [{"letter": "\ud800\u0000x", "count": 2}]}'
+    transcript = [user(FOX), first, tool(ToolResult(first.tool_calls[0].id, "text_statistics", counted))]
+    (call,) = (await finished(transcript, SPECS)).message.tool_calls
+    call.raw_arguments.encode("utf-8")
+    assert call.arguments
+    assert "\0" not in call.arguments["labels"][0]
 
 
 async def test_ten_megabytes_are_read_to_the_bound_and_that_is_said() -> None:
