@@ -52,8 +52,7 @@ def claimable() -> Q:
 def claim(task_id: UUID, owner: str) -> Journal | None:
     """Acquire the task, or None if it is somebody else's, over, or not its turn yet."""
     won = Task.objects.filter(claimable(), pk=task_id).update(
-        # A task that was being stopped when its worker died is stopped, not begun again.
-        status=Case(When(status=Status.STOPPING, then=Value(Status.STOPPING)), default=Value(Status.RUNNING)),
+        status=_unless_stopping(Status.RUNNING),
         owner=owner,
         fence=F("fence") + 1,
         attempts=F("attempts") + 1,
@@ -67,6 +66,11 @@ def claim(task_id: UUID, owner: str) -> Journal | None:
     if task.owner != owner or task.started_at is None:
         return None
     return Journal(task, elapsed=(task.now - task.started_at).total_seconds())
+
+
+def _unless_stopping(status: Status) -> Case:
+    """A task that was being stopped when it lost its worker is stopped by the next one, not begun again."""
+    return Case(When(status=Status.STOPPING, then=Value(Status.STOPPING)), default=Value(status))
 
 
 def heartbeat(owner: str, task_ids: Iterable[UUID]) -> set[UUID]:
@@ -99,9 +103,7 @@ class Journal:
         open_steps = Step.objects.filter(task=self.task_id, status__in=(Step.Status.PENDING, Step.Status.STARTED))
         with transaction.atomic():
             self._hold()
-            open_steps.filter(kind=Step.Kind.MODEL).update(
-                status=Step.Status.FAILED, error_kind="interrupted", error="The worker was interrupted.", ended_at=Now()
-            )
+            self._drop_half_answer()
             started = open_steps.filter(kind=Step.Kind.TOOL, status=Step.Status.STARTED)
             started.filter(effect__in=("read", "idempotent")).update(
                 status=Step.Status.PENDING, attempt=F("attempt") + 1, started_at=None
@@ -160,8 +162,8 @@ class Journal:
                 text=clean(message.text),
                 reasoning=clean("".join(part.text for part in message.parts if isinstance(part, Reasoning))),
                 native=clean_json(native),
-                model=(event.model or self.config.model)[:120],
-                response_id=event.response_id[:120],
+                model=clean(event.model or self.config.model)[:120],
+                response_id=clean(event.response_id)[:120],
                 finish_reason=event.reason,
                 first_token_ms=first_token_ms,
                 ended_at=Now(),
@@ -226,7 +228,7 @@ class Journal:
                 stop_reason=stop_reason,
                 error_kind=error.kind if error else "",
                 error=clean(error.message) if error else "",
-                error_hint=error.hint if error else "",
+                error_hint=clean(error.hint) if error else "",
                 owner="",
                 lease_until=None,
                 ended_at=Now(),
@@ -241,9 +243,10 @@ class Journal:
         return list(Task.objects.filter(previous=self.task_id, status=Status.QUEUED).values_list("pk", flat=True))
 
     def release(self) -> None:
-        """Give the task back, to go on elsewhere at once."""
+        """Give the task back, to go on elsewhere at once. Nothing is left open that nobody works on."""
         with transaction.atomic():
-            self._hold(status=Status.QUEUED, owner="", lease_until=None, stalled_attempts=0)
+            self._hold(status=_unless_stopping(Status.QUEUED), owner="", lease_until=Now(), stalled_attempts=0)
+            self._drop_half_answer()
 
     # --- inside a transaction ----------------------------------------------------------------------------------------
 
@@ -255,6 +258,11 @@ class Journal:
         mine = Task.objects.filter(pk=self.task_id, fence=self.fence, status__in=HELD)
         if mine.update(**changes) != 1:
             raise LeaseLost(str(self.task_id))
+
+    def _drop_half_answer(self) -> None:
+        Step.objects.filter(task=self.task_id, kind=Step.Kind.MODEL, status=Step.Status.STARTED).update(
+            status=Step.Status.FAILED, error_kind="interrupted", error="The worker was interrupted.", ended_at=Now()
+        )
 
     def _checkpoint(self, seq: int, spent: Spent) -> None:
         Checkpoint.objects.create(task_id=self.task_id, seq=seq, counters=asdict(spent))
