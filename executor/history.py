@@ -45,7 +45,8 @@ def transcript(task: Task, instructions: str) -> tuple[list[Message], Spent]:
         messages += task_messages(earlier, list(earlier.steps.all()), close=True)
     steps = list(task.steps.order_by("seq"))
     messages += task_messages(task, steps, close=False)
-    checkpoint = Checkpoint.objects.filter(task=task).order_by("-seq").first()
+    # The one written last: calls that run side by side do not end in the order of their steps.
+    checkpoint = Checkpoint.objects.filter(task=task).order_by("-pk").first()
     return messages, Spent(**checkpoint.counters) if checkpoint else Spent()
 
 
