@@ -36,6 +36,8 @@ def create_task(
                 idempotency_key=idempotency_key or None,
             )
     except IntegrityError:
+        if not idempotency_key:
+            raise
         return Task.objects.get(user=user, idempotency_key=idempotency_key), False
     transaction.on_commit(partial(wake, task.pk))
     return task, True
