@@ -1,15 +1,38 @@
-"""What tests of the executor share: the scripted model."""
+"""What tests of the executor share: the scripted model, and tasks without anybody who works on them.
+
+Where DATABASE_URL names a PostgreSQL server, everything here that uses the database is marked `postgres`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any, TypeVar
 
 import pytest
+from django.conf import settings
+from django.db import connection, connections
+from django.db.models.functions import Now
 
+from executor import database
 from executor.core.llms.factory import LLMS
+from executor.core.messages import message_to_json
+from executor.core.messages import user as user_message
+from executor.journal import Journal, claim
+from executor.models import Agent, Task
 from tests.executor.scripted import SCRIPTS, Answer, Script
+from users.models import User
 
+T = TypeVar("T")
 MakeScript = Callable[..., Script]
+MakeTask = Callable[..., Task]
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if item.get_closest_marker("django_db") and "postgresql" in settings.DATABASES["default"]["ENGINE"]:
+        item.add_marker("postgres")
 
 
 @pytest.fixture
@@ -32,3 +55,69 @@ def scripted() -> Iterator[MakeScript]:
             del SCRIPTS[script.name]
     for script in made:
         script.check()
+
+
+@pytest.fixture
+def make_task(transactional_db: None, _database_threads: None) -> MakeTask:
+    """Queue a task of alice: `make_task("Go.", script, previous=…, max_iterations=3)`. Nobody is told of it."""
+
+    def make(text: str = "Go.", script: Script | None = None, previous: Task | None = None, **agent: Any) -> Task:
+        alice, _ = User.objects.get_or_create(username="alice")
+        agent = {"provider": "scripted" if script else "demo", "model": script.name if script else "", **agent}
+        name = f"agent-{Agent.objects.count() + 1}"
+        version = Agent.objects.create(name=name, title="Agent", **agent).current_version()
+        message = message_to_json(user_message(text))
+        return Task.objects.create(user=alice, agent_version=version, input=message, previous=previous)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def _database_threads(django_db_setup: None) -> Iterator[None]:
+    """Close what the worker's database threads keep open, before the database is taken away."""
+    yield
+    threads = database._threads()
+    together = threading.Barrier(threads._max_workers)
+
+    def close() -> None:
+        together.wait(10)
+        connections.close_all()
+
+    for closing in [threads.submit(close) for _ in range(threads._max_workers)]:
+        closing.result()
+
+
+def claimed(task: Task, owner: str = "somebody") -> Journal:
+    journal = claim(task.pk, owner)
+    assert journal is not None
+    return journal
+
+
+def worker_dies(task: Task) -> None:
+    """As far as the rows tell: its lease runs out."""
+    Task.objects.filter(pk=task.pk).update(lease_until=Now() - timedelta(seconds=1))
+
+
+def taken_over(task: Task, owner: str = "another") -> Journal:
+    worker_dies(task)
+    return claimed(task, owner)
+
+
+def in_threads(number: int, work: Callable[[int], T]) -> list[T]:
+    """Run work(0), work(1), … at once, each in a thread with a connection of its own. Returns what they returned."""
+    ready = threading.Barrier(number)
+
+    def run(index: int) -> T:
+        try:
+            connection.ensure_connection()
+            ready.wait(10)
+            return work(index)
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(number) as threads:
+        return list(threads.map(run, range(number)))
+
+
+def values(rows: Iterable[Any]) -> list[dict[str, Any]]:
+    return [{field.attname: getattr(row, field.attname) for field in row._meta.concrete_fields} for row in rows]

@@ -1,0 +1,109 @@
+"""What people do with tasks."""
+
+from __future__ import annotations
+
+import pytest
+from django.db import IntegrityError
+
+from executor import actions
+from executor.core.errors import LLMError, TaskExecutionError
+from executor.core.messages import user as user_message
+from executor.journal import claim
+from executor.models import AgentVersion, Status, Task
+from tests.executor.conftest import MakeTask, claimed, in_threads
+from users.models import User
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("redis_server")]
+
+
+def test_a_message_that_is_sent_many_times_at_once_becomes_one_task(make_task: MakeTask) -> None:
+    earlier = make_task()
+
+    def send(_: int) -> tuple[object, bool]:
+        task, is_new = actions.create_task(earlier.user, earlier.agent_version, user_message("Hi"), None, "key-1")
+        return task.pk, is_new
+
+    sent = in_threads(8, send)
+    assert len({pk for pk, _ in sent}) == 1
+    assert sum(is_new for _, is_new in sent) == 1
+    assert Task.objects.filter(idempotency_key="key-1").count() == 1
+
+
+def test_a_key_is_a_persons_own_and_messages_without_one_are_all_new(make_task: MakeTask, bob: User) -> None:
+    earlier = make_task()
+    alice, version = earlier.user, earlier.agent_version
+    mine, _ = actions.create_task(alice, version, user_message("Hi"), None, "key-1")
+    theirs, is_new = actions.create_task(bob, version, user_message("Hi"), None, "key-1")
+    assert is_new
+    assert theirs != mine
+    assert all(actions.create_task(alice, version, user_message("Hi"), None, key)[1] for key in (None, None, "", ""))
+
+
+def test_a_task_that_cannot_be_stored_is_not_mistaken_for_another_one(make_task: MakeTask) -> None:
+    earlier = make_task()
+    with pytest.raises(IntegrityError):
+        actions.create_task(earlier.user, AgentVersion(pk=10**9), user_message("Hi"))
+
+
+def test_words_that_no_database_stores_are_made_storable(make_task: MakeTask) -> None:
+    earlier = make_task()
+    task, _ = actions.create_task(earlier.user, earlier.agent_version, user_message("a\x00b\ud800c"))
+    task.refresh_from_db()
+    assert task.text == "a\ufffdb?c"
+
+
+def test_a_queued_task_is_stopped_at_once_and_the_next_one_may_begin(make_task: MakeTask) -> None:
+    task = make_task()
+    follower = make_task(previous=task)
+    assert actions.stop(task)
+    assert (task.status, task.stop_reason) == (Status.STOPPED, "person")
+    assert task.ended_at
+    assert claim(task.pk, "somebody") is None
+    assert claim(follower.pk, "somebody")
+
+
+def test_a_running_task_is_asked_to_stop_and_its_worker_ends_it(make_task: MakeTask) -> None:
+    task = make_task()
+    journal = claimed(task)
+    assert actions.stop(task)
+    assert task.status == Status.STOPPING
+    assert task.stop_requested_at
+    assert not actions.stop(task)
+    journal.end(Status.STOPPED, stop_reason="person")
+    assert not actions.stop(task)
+
+
+def test_what_is_over_cannot_be_stopped(make_task: MakeTask) -> None:
+    task = make_task()
+    claimed(task).end(Status.DONE)
+    assert not actions.stop(task)
+    task.refresh_from_db()
+    assert task.status == Status.DONE
+
+
+def test_a_failed_task_can_be_tried_again_and_goes_on_under_a_new_fence(make_task: MakeTask) -> None:
+    task = make_task()
+    journal = claimed(task)
+    journal.fail_model(journal.begin_model(), LLMError("server", "It broke."), "Half")
+    journal.end(Status.FAILED, error=LLMError("server", "It broke."))
+    assert actions.retry(task)
+    assert (task.status, task.error, task.error_kind, task.ended_at) == ("queued", "", "", None)
+    again = claimed(task)
+    assert again.fence == 2
+    assert again.elapsed < 5
+    assert again.begin_model() == 2
+
+
+@pytest.mark.parametrize("status", [Status.DONE, Status.STOPPED])
+def test_what_did_not_fail_cannot_be_tried_again(make_task: MakeTask, status: Status) -> None:
+    task = make_task()
+    assert not actions.retry(task)
+    claimed(task).end(status)
+    assert not actions.retry(task)
+
+
+def test_a_task_that_needs_attention_can_be_tried_again(make_task: MakeTask) -> None:
+    task = make_task()
+    claimed(task).end(Status.NEEDS_ATTENTION, error=TaskExecutionError("Again and again."))
+    assert actions.retry(task)
+    assert task.stalled_attempts == 0
