@@ -1,4 +1,4 @@
-"""Conversations in Django admin, to be read by those who may review them; every look is on record (executor/review.py)."""
+"""Conversations in Django admin, for those who may review them; every look is on record (executor/review.py)."""
 
 from __future__ import annotations
 

@@ -124,8 +124,3 @@ class AgentForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable
             ):
                 self.add_error(field or None, sentence)
         return cleaned
-
-    def _get_validation_exclusions(self) -> set[str]:
-        # The model's own check wants a domain; "http://ollama:11434/v1" in a container network has none.
-        exclusions: set[str] = super()._get_validation_exclusions()  # type: ignore[misc]
-        return exclusions | {"base_url"}

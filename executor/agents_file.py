@@ -262,9 +262,10 @@ def read(path: Path, environment: Mapping[str, str], *, ask_providers: bool = Tr
     """
     source = _Source(path.name)
     data = _Reader(source, environment).read(path)
-    file = source.validate(AgentsFile, data, ())
+    source.validate(AgentsFile, data, ())
+    items = data.get("agents") if isinstance(data, dict) else None
     entries: dict[int, AgentEntry] = {}
-    for index, item in enumerate(file.agents if file else ()):
+    for index, item in enumerate(items if isinstance(items, list) else ()):
         place = ("agents", index)
         entry = source.validate(AgentEntry, item, place)
         if entry is None:
@@ -367,8 +368,6 @@ class _Reader:
 
     def _mapping(self, node: yaml.MappingNode, place: Place) -> dict[str, Any]:
         own = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for twice in sorted({key for key in own if own.count(key) > 1}):
-            self._source.add((*place, twice), "it is given twice. Remove one.")
         self._loader.flatten_mapping(node)  # `<<: *anchor`
         values = {}
         for key, value in node.value:
@@ -378,6 +377,8 @@ class _Reader:
             inside = (*place, str(key.value))
             self._source.lines[inside] = key.start_mark.line + 1
             values[str(key.value)] = self._value(value, inside)
+        for twice in sorted({key for key in own if own.count(key) > 1}):
+            self._source.add((*place, twice), "it is given twice. Remove one.")
         return values
 
     def _text(self, text: str, place: Place) -> str:

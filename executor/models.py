@@ -37,7 +37,8 @@ class Agent(models.Model):
     description = models.CharField(max_length=300, blank=True, help_text="One sentence in the agent picker.")
     provider = models.CharField(max_length=40, choices=provider_choices)
     model = models.CharField(max_length=120, blank=True, help_text="As the provider spells it.")
-    base_url = models.URLField(max_length=300, blank=True, help_text="Of an OpenAI-compatible server, with its /v1.")
+    # No URLField: it wants a domain, and "http://ollama:11434/v1" in a container network has none.
+    base_url = models.CharField(max_length=300, blank=True, help_text="Of an OpenAI-compatible server, with its /v1.")
     api_key_variable = models.CharField(
         "key variable",
         max_length=80,

@@ -14,6 +14,11 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        migrations.AlterField(
+            model_name='agent',
+            name='base_url',
+            field=models.CharField(blank=True, help_text='Of an OpenAI-compatible server, with its /v1.', max_length=300),
+        ),
         migrations.CreateModel(
             name='ReviewLog',
             fields=[

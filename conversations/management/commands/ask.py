@@ -99,19 +99,9 @@ class Command(BaseCommand):
             if task.status != Status.QUEUED:
                 complain_at = time.monotonic() + PATIENCE
             elif time.monotonic() >= complain_at:
-                self._complain(task)
+                self.stderr.write(self.style.WARNING(f"{_why_queued(task)} Waiting."))
                 complain_at = until
             time.sleep(POLL)
-
-    def _complain(self, task: Task) -> None:
-        """Say why nothing happens. On stderr also with --json."""
-        if task.previous is not None and task.previous.is_active:
-            reason = "It waits for the message before it, which is still being answered."
-        elif Worker.objects.filter(beat_at__gt=Now() - WORKER_GONE).exists():
-            reason = "No worker has taken it up yet; they may all be busy."
-        else:
-            reason = "No worker is running. Start one with `manage.py up`; `manage.py doctor` says what is missing."
-        self.stderr.write(self.style.WARNING(f"{reason} Waiting."))
 
     def _stop(self, task: Task) -> Task:
         self._note("Stopping.")
@@ -195,10 +185,19 @@ def _words(step: Step, is_new: bool, is_over: bool) -> Iterator[str]:
             yield view.duration
 
 
+def _why_queued(task: Task) -> str:
+    if task.previous is not None and task.previous.is_active:
+        return "It waits for the message before it, which is still being answered."
+    if Worker.objects.filter(beat_at__gt=Now() - WORKER_GONE).exists():
+        return "No worker has taken it up yet; they may all be busy."
+    return "No worker is running. Start one with `manage.py up`; `manage.py doctor` says what is missing."
+
+
 def _outcome(task: Task) -> str:
     """Why there is no complete answer."""
     if task.is_active:
-        return f"It is not over yet ({task.get_status_display().lower()}) and goes on without this command."
+        reason = _why_queued(task) if task.status == Status.QUEUED else ""
+        return f"It is not over yet ({task.get_status_display().lower()}) and will go on by itself. {reason}".strip()
     if task.status == Status.STOPPED:
         return f"Stopped. {task.error}".strip()
     return " ".join(part for part in (task.error or "It failed.", task.error_hint) if part)
