@@ -169,7 +169,13 @@ function start() {
     if (detail.ctx) giveBack(settle(detail.ctx), "There is no connection. Your text is kept; send it again.");
   });
 
-  // The socket may bring the turn before the answer to the request does. It is shown once.
+  // The socket may be ahead of the answer to the request, which must not turn the page back then.
+  form.addEventListener("htmx:before:swap", ({ detail: { tasks } }) => {
+    const ahead = tasks.some(({ fragment }) => document.getElementById(fragment.querySelector?.(".turn")?.id));
+    if (ahead) tasks.splice(0, tasks.length, ...tasks.filter(({ target }) => target === error));
+  });
+
+  // It may also bring the turn while the echo is still there. It is shown once.
   document.addEventListener("htmx:before:swap", ({ detail }) => {
     for (const { fragment } of detail.tasks) {
       const words = fragment.querySelector?.(".turn .bubble")?.textContent.trim();

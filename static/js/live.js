@@ -86,7 +86,7 @@ const final = {
   4403: "You can no longer see this. Reload the page.",
   4404: "This conversation is gone. Reload the page.",
 };
-let connected = false;
+let connected = true; // Until we hear otherwise.
 let over = false;
 let away;
 
@@ -124,7 +124,6 @@ document.addEventListener("htmx:before:ws:connection", (event) => {
 });
 
 document.addEventListener("visibilitychange", showConnection);
-if (document.getElementById("live")) showConnection();
 
 // --- Announcements --------------------------------------------------------------------------------------------------
 
@@ -165,3 +164,11 @@ document.addEventListener("htmx:after:settle", ({ detail }) => {
   // What was repainted came without its time.
   if (detail.newContent.some((node) => node.querySelector?.("time[data-since]"))) tick();
 });
+
+// --- Begin ----------------------------------------------------------------------------------------------------------
+
+// Only now: nothing may arrive before the above is in place. And htmx looks over the page as soon as it is loaded itself,
+// which can be before its extension is: then it has not seen this element yet.
+const live = document.getElementById("live");
+htmx.process(live);
+live.dispatchEvent(new CustomEvent("live:ready"));
