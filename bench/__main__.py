@@ -1,0 +1,241 @@
+"""`make bench`: a real site under load, and the floor beside it. Prints a table and writes docs/performance.md."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+
+import httpx2
+
+from bench.processes import cpu_seconds, memory_mb
+from bench.viewer import Seen, Viewer
+from tests.chaos.site import Site
+
+ROOT = Path(__file__).resolve().parent.parent
+MODEL_PORT = 20_481
+TOKENS, RATE = 200, 50
+MODEL = f"stream-{TOKENS}-{RATE}"
+IDEAL = TOKENS / RATE
+ROUNDS = 40
+STEPS = (10, 100)
+STREAMS = (50, 100, 200)
+
+
+@dataclass(frozen=True)
+class Row:
+    what: str
+    floor: str
+    measured: str
+    bar: str
+
+
+def main() -> None:
+    base_url = f"http://127.0.0.1:{MODEL_PORT}/v1"
+    model_server = subprocess.Popen(
+        [sys.executable, "-m", "tests.fakes.model_server", "--port", str(MODEL_PORT)], cwd=ROOT
+    )
+    try:
+        with tempfile.TemporaryDirectory() as folder, Site(Path(folder) / "data", SIGNUP_OPEN="true") as site:
+            site.address  # noqa: B018  (waits until it is ready)
+            idle_memory = memory_mb(all_of(site).values())
+            for name, model in (("bench", MODEL), ("short", "stream-3-0"), ("loop", "echo")):
+                site.add_agent(
+                    name,
+                    provider="openai_compatible",
+                    model=model,
+                    base_url=base_url,
+                    parameters={},
+                    functions=["calculate"] if name == "loop" else [],
+                    max_iterations=2000,
+                    max_tool_calls=2000,
+                )
+            rows = asyncio.run(measure(site, sessions(site, max(STREAMS)), base_url, idle_memory))
+    finally:
+        model_server.terminate()
+        model_server.wait()
+    report(rows)
+
+
+def sessions(site: Site, count: int) -> list[str]:
+    """So many people, logged in."""
+    code = f"""
+from importlib import import_module
+from django.conf import settings
+from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
+from users.models import User
+engine = import_module(settings.SESSION_ENGINE)
+for n in range({count}):
+    user = User(username=f"person-{{n}}", password="!")
+    user.save()
+    session = engine.SessionStore()
+    session[SESSION_KEY] = str(user.pk)
+    session[BACKEND_SESSION_KEY] = settings.AUTHENTICATION_BACKENDS[0]
+    session[HASH_SESSION_KEY] = user.get_session_auth_hash()
+    session.create()
+    print(session.session_key)
+"""
+    return site.python(code).split()
+
+
+async def measure(site: Site, people: list[str], base_url: str, idle_memory: float) -> list[Row]:
+    limits = httpx2.Limits(max_connections=None)
+    rows = [Row("Memory of all processes, idle", "–", f"{idle_memory:.0f} MB", "≤ 300 MB")]
+    async with httpx2.AsyncClient(limits=limits, timeout=120, trust_env=False) as client:
+
+        def viewer(agent: str, person: int = 0) -> Viewer:
+            return Viewer(client, site.address, people[person], agent)
+
+        await warm_up(viewer("bench"))
+        floor = await floor_of(base_url)
+        rows += await first_token(viewer("short"), floor["first_token"])
+        rows += await cpu_of_one(site, viewer("bench"), floor["cpu_one"])
+        for streams in STREAMS:
+            rows += await many(site, [viewer("bench", person) for person in range(streams)], floor)
+        for steps in STEPS:
+            rows.append(await loop(viewer("loop"), steps))
+    return rows
+
+
+def all_of(site: Site) -> dict[str, int]:
+    return {"up": site.process.pid, **site.children()}
+
+
+async def floor_of(base_url: str) -> dict[str, float]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bench.floor", base_url, MODEL, str(ROUNDS), "100", cwd=ROOT, stdout=subprocess.PIPE
+    )
+    output, _ = await process.communicate()
+    return json.loads(output)
+
+
+async def warm_up(viewer: Viewer) -> None:
+    """What is built once in a process is not what a message costs."""
+    await viewer.open()
+    for _ in range(3):
+        await viewer.watch("Go.")
+
+
+async def first_token(viewer: Viewer, floor: list[float]) -> list[Row]:
+    await viewer.open()
+    times = [(await viewer.watch("Go.")).first_token for _ in range(ROUNDS)]
+    return [
+        Row(
+            f"Time to first token, idle, p50 / p95 of {ROUNDS}",
+            f"{ms(floor, 50)} / {ms(floor, 95)} ms",
+            f"{ms(times, 50)} / {ms(times, 95)} ms",
+            "",
+        ),
+        Row(
+            "… added to the floor",
+            "–",
+            f"{ms(times, 50) - ms(floor, 50):.1f} / {ms(times, 95) - ms(floor, 95):.1f} ms",
+            "≤ 15 / 25 ms",
+        ),
+    ]
+
+
+async def cpu_of_one(site: Site, viewer: Viewer, floor: float) -> list[Row]:
+    await viewer.open()
+    before = {name: cpu_seconds([pid]) for name, pid in all_of(site).items()}
+    rounds = 5
+    for _ in range(rounds):
+        await viewer.watch("Go.")
+    used = {name: cpu_seconds([pid]) - before[name] for name, pid in all_of(site).items()}
+    return [cpu_row("CPU per 1,000 tokens, one stream", used, rounds * TOKENS, floor)]
+
+
+async def many(site: Site, viewers: list[Viewer], floor: dict[str, float]) -> list[Row]:
+    for viewer in viewers:
+        await viewer.open()
+    await asyncio.sleep(2)
+    before = {name: cpu_seconds([pid]) for name, pid in all_of(site).items()}
+    watching = asyncio.gather(*(viewer.watch("Go.") for viewer in viewers), return_exceptions=True)
+    await asyncio.sleep(IDEAL / 2)
+    memory = memory_mb(all_of(site).values())
+    results = await watching
+    used = {name: cpu_seconds([pid]) - before[name] for name, pid in all_of(site).items()}
+    seen = [result for result in results if isinstance(result, Seen)]
+    lost = sum(TOKENS - tokens_in(result.last) for result in seen)
+    failed = len(results) - sum(result.status == "done" for result in seen)
+    count = len(viewers)
+    ratio = statistics.median(result.seconds for result in seen) / IDEAL if seen else float("inf")
+    bar = {50: "≤ 1.02, 0", 100: "≤ 1.05, 0", 200: "≤ 1.10, 0"}[count]
+    rows = [
+        Row(
+            f"{count} streams: time / ideal p50, failed, tokens lost",
+            f"{floor['wall_many'] / IDEAL:.2f} (100)",
+            f"{ratio:.2f}, {failed}, {lost}",
+            bar,
+        ),
+        Row(
+            "… first token p50 / p95",
+            "–",
+            f"{ms([r.first_token for r in seen], 50)} / {ms([r.first_token for r in seen], 95)} ms",
+            "≤ 60 ms" if count == 100 else "",
+        ),
+        Row("… memory of all processes", "–", f"{memory:.0f} MB", "≤ 400 MB" if count == 100 else ""),
+    ]
+    if count == 100:
+        rows.append(cpu_row("… CPU per 1,000 tokens", used, count * TOKENS, floor["cpu_many"]))
+    return rows
+
+
+async def loop(viewer: Viewer, steps: int) -> Row:
+    """A task of `steps` function calls by a model that answers at once."""
+    await viewer.open()
+    turns = [{"calls": [{"name": "calculate", "arguments": {"expression": f"{n}+1"}}]} for n in range(steps)]
+    seen = await viewer.watch(f"@turns {json.dumps([*turns, {'text': 'Done.'}])}")
+    per_step = seen.seconds / steps * 1000
+    return Row(
+        f"Function-call loop of {steps} steps, per step", "–", f"{per_step:.1f} ms ({seen.status})", "≤ 6 ms, flat"
+    )
+
+
+def tokens_in(html: str) -> int:
+    """Words of the finished answer, as the viewer has it in the end."""
+    answer = html.rpartition('class="answer markdown"')[2].partition("</div>")[0]
+    return answer.partition("<p>")[2].partition("</p>")[0].count(" ") + 1
+
+
+def cpu_row(what: str, used: dict[str, float], tokens: int, floor: float) -> Row:
+    per_thousand = {name: seconds / tokens * 1000 for name, seconds in used.items()}
+    total = sum(per_thousand.values())
+    parts = ", ".join(f"{name} {seconds:.3f}" for name, seconds in per_thousand.items() if seconds >= 0.001)
+    return Row(what, f"{floor:.3f} s", f"{total:.3f} s ({total / floor:.2f} ×: {parts})", "≤ 1.3 ×")
+
+
+def ms(times: list[float], percent: int) -> float:
+    ordered = sorted(times)
+    if not ordered:
+        return float("nan")
+    return round(ordered[min(len(ordered) - 1, round(percent / 100 * (len(ordered) - 1)))] * 1000, 1)
+
+
+def report(rows: list[Row]) -> None:
+    table = ["| What | Floor: bare SDK | AgentSite | Bar |", "|---|---|---|---|"]
+    table += [f"| {row.what} | {row.floor} | {row.measured} | {row.bar} |" for row in rows]
+    sys.stdout.write("\n".join(table) + "\n")
+    packages = ", ".join(f"{name} {version(name)}" for name in ("django", "channels", "daphne", "celery", "openai"))
+    text = (ROOT / "bench" / "performance.template.md").read_text()
+    for key, value in {
+        "TABLE": "\n".join(table),
+        "DATE": date.today().isoformat(),
+        "MACHINE": f"{platform.system()} {platform.machine()}, {len(os.sched_getaffinity(0))} cores",
+        "VERSIONS": f"Python {platform.python_version()}, {packages}",
+    }.items():
+        text = text.replace(f"%{key}%", value)
+    (ROOT / "docs" / "performance.md").write_text(text)
+
+
+if __name__ == "__main__":
+    main()
