@@ -700,6 +700,8 @@ def test_lone_surrogates_and_nul_are_replaced_and_pairs_joined() -> None:
     assert clean("a\ud83d\ude00b") == "a😀b"
     assert clean("a\ud83db\0") == "a\ufffdb\ufffd"
     assert clean("plain") == "plain"
+    assert dumps("nul \0") == '"nul \ufffd"'.encode()
+    assert dumps("half \ud800") == '"half \ufffd"'.encode()
     assert json.loads(dumps({"a\0": ["\ud800", {"b": "\\u0000"}]})) == {"a\ufffd": ["\ufffd", {"b": "\\u0000"}]}
 
 

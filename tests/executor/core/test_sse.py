@@ -46,6 +46,10 @@ def test_several_data_lines_are_one_payload() -> None:
     assert decode(b'data: {\ndata: "a": 1\ndata:}\n\n') == [b'{\n"a": 1\n}']
 
 
+def test_a_line_end_of_two_bytes_may_arrive_in_two_pieces() -> None:
+    assert decode(b"data: {\r", b"\ndata: }\r", b"\n\r", b"\n") == [b"{\n}"]
+
+
 def test_an_event_comes_out_as_soon_as_its_empty_line_is_there() -> None:
     decoder = SseDecoder()
     assert decoder.feed(b"data: 1\n") == []
