@@ -22,6 +22,9 @@ from executor.core.llms.base import BaseLlm
 from executor.core.messages import Message, ToolCall, ToolSpec, tool, unanswered
 from executor.core.retry import stream_with_retry
 
+#: Seconds that a cancelled call gets to clean up.
+LET_GO_WITHIN = 1.0
+
 
 class Tools(Protocol):
     """What the loop needs of a set of functions."""
@@ -40,14 +43,14 @@ async def solve(
     limits: Limits,
     spent: Spent,
 ) -> AsyncGenerator[LoopEvent, None]:
-    """Run the loop; the last event is a `Finished` without calls. `spent` is counted up in place.
+    """Run the loop; the last event is a `Finished` without calls, or there is none where the transcript ends with such
+    an answer. `spent` is counted up in place.
 
     Raises LLMError when the model does not answer, and LimitReached before a question or calls that would be too many.
     """
     transcript = list(transcript)
-    while True:
-        calls = unanswered(transcript)
-        if calls:
+    while not _answered(transcript):
+        if calls := unanswered(transcript):
             check_calls(limits, spent, len(calls))
             yield ToolsStarted(calls)
             async with aclosing(_run_all(tools, calls)) as finished:
@@ -71,12 +74,16 @@ async def solve(
                 yield event
         if not answered:
             raise LLMError("protocol", "The model's stream ended without an answer.")
-        if not unanswered(transcript):
-            return
+
+
+def _answered(transcript: Sequence[Message]) -> bool:
+    """Whether the last word is an answer that asks for nothing. Whoever wrote that down may have died right after."""
+    return bool(transcript) and transcript[-1].role == "assistant" and not transcript[-1].tool_calls
 
 
 async def _run_all(tools: Tools, calls: Sequence[ToolCall]) -> AsyncGenerator[ToolFinished, None]:
-    """Run independent calls side by side and yield each as it ends. Closing the generator cancels what still runs."""
+    """Run independent calls side by side and yield each as it ends. Closing the generator cancels what still runs, and
+    does not wait for long for one that will not be cancelled."""
     running = {asyncio.create_task(tools.run(call), name=f"call {call.name}") for call in calls}
     try:
         while running:
@@ -87,4 +94,4 @@ async def _run_all(tools: Tools, calls: Sequence[ToolCall]) -> AsyncGenerator[To
         for task in running:
             task.cancel()
         if running:
-            await asyncio.wait(running)
+            await asyncio.wait(running, timeout=LET_GO_WITHIN)

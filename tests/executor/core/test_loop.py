@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing, suppress
 
 import pytest
 
@@ -79,6 +79,35 @@ async def test_calls_without_a_result_are_run_before_anything_is_asked(scripted:
     events = await run(script.llm(), tools, before)
     assert kinds(events) == ["ToolsStarted", "ToolFinished", "ModelAsked", "Finished"]
     assert tools.ran == ["list"]
+
+
+async def test_what_is_answered_already_is_not_asked_again(scripted: MakeScript) -> None:
+    assert await run(scripted().llm(), FakeTools(), [user("What?"), assistant("That.")]) == []
+
+
+async def test_a_call_that_will_not_be_cancelled_is_not_waited_for(scripted: MakeScript) -> None:
+    class Stubborn(FakeTools):
+        async def run(self, call: ToolCall) -> ToolFinished:
+            self.ran.append(call.name)
+            while not self.two_wait.is_set():
+                with suppress(asyncio.CancelledError):
+                    await self.two_wait.wait()
+            return await super().run(call)
+
+    tools = Stubborn()
+    async with aclosing(solve(scripted(say(call("a"))).llm(), tools, [user("Go.")], Limits(), Spent())) as events:
+        stepping = asyncio.create_task(_drain(events))
+        while not tools.ran:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        stepping.cancel()
+        async with asyncio.timeout(2):
+            await asyncio.gather(stepping, return_exceptions=True)
+    tools.two_wait.set()
+
+
+async def _drain(events: AsyncIterator[LoopEvent]) -> None:
+    async for _ in events:
+        pass
 
 
 async def test_calls_of_one_answer_run_side_by_side(scripted: MakeScript) -> None:
