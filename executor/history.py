@@ -54,8 +54,10 @@ def task_messages(task: Task, steps: Sequence[Step], *, close: bool) -> list[Mes
     """The input and what came of it. With `close`, calls without a result get one that says so."""
     messages = [message_from_json(task.input)]
     calls = {step.call_id: step for step in steps if step.kind == Step.Kind.TOOL}
-    for step in steps:
-        if step.kind != Step.Kind.MODEL or not (message := _model_message(step, calls.values())):
+    asked = [step for step in steps if step.kind == Step.Kind.MODEL]
+    for step in asked:
+        # Half an answer counts only where nothing came after it: a task that goes on asks for the whole.
+        if not (message := _model_message(step, calls.values(), or_half=close and step is asked[-1])):
             continue
         messages.append(message)
         results = [result for call in message.tool_calls if (result := tool_result(calls[call.id], close=close))]
@@ -78,7 +80,7 @@ def tool_result(step: Step, *, close: bool) -> ToolResult | None:
             return ToolResult(call_id, step.name, NOT_RUN, is_error=True) if close else None
 
 
-def _model_message(step: Step, calls: Iterable[Step]) -> Message | None:
+def _model_message(step: Step, calls: Iterable[Step], *, or_half: bool) -> Message | None:
     """The assistant message of a model step, or None if nothing of it counts."""
     mine = [
         ToolCall(call.call_id or "", call.name, call.arguments, call.raw_arguments, call.provider_call_id)
@@ -95,7 +97,7 @@ def _model_message(step: Step, calls: Iterable[Step]) -> Message | None:
         native = Native(**step.native) if step.native else None
         return Message("assistant", tuple(parts), native) if parts else None
     # A stopped answer: what had been said by then was seen by the person, so the model is told as well.
-    if step.status == Step.Status.CANCELLED and step.text.strip():
+    if or_half and step.status == Step.Status.CANCELLED and step.text.strip():
         return Message("assistant", (Text(step.text),))
     return None
 
