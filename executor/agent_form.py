@@ -7,7 +7,7 @@ from typing import Any
 
 from django import forms
 
-from executor.agents_file import provider_problems, suggestion_problems, web_address
+from executor.agent_rules import provider_problems, suggestion_problems, web_address
 from executor.core.llms.factory import LLMS
 from executor.journal import clean_json
 from executor.models import Agent

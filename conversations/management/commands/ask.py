@@ -200,7 +200,7 @@ def _outcome(task: Task) -> str:
         return f"It is not over yet ({task.get_status_display().lower()}) and will go on by itself. {reason}".strip()
     if task.status == Status.STOPPED:
         return f"Stopped. {task.error}".strip()
-    return " ".join(part for part in (task.error or "It failed.", task.error_hint) if part)
+    return "\n".join(part for part in (task.error or "It failed.", task.error_hint) if part)
 
 
 def _step(step: Step, files: list[str]) -> dict[str, Any]:
