@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 from asgiref.sync import async_to_sync
 from django.db import transaction
-from django.db.models import F
+from django.db.models import Exists, F, OuterRef, Q
 from django.db.models.functions import Now
 
 from conversations.models import TITLE_LENGTH, Conversation, Turn
 from executor.actions import create_task
 from executor.core.messages import user as user_message
-from executor.hints import notify
+from executor.hints import notify, send_to_pages
 from executor.models import Agent, Task
 from users.models import User
+
+logger = logging.getLogger(__name__)
 
 #: How long a deleted conversation can still be had back.
 BIN_DAYS = 7
@@ -61,26 +65,28 @@ def _send(user: User, agent: Agent, text: str, conversation: Conversation | None
 
 
 def rename(conversation: Conversation, title: str) -> None:
-    conversation.title = title
-    conversation.save(update_fields=["title"])
+    _change(conversation, title=title)
+    conversation.refresh_from_db(fields=["title"])
 
 
 def toggle_pin(conversation: Conversation) -> None:
-    Conversation.objects.filter(pk=conversation.pk).update(pinned=~F("pinned"))
+    _change(conversation, pinned=~F("pinned"))
     conversation.refresh_from_db(fields=["pinned"])
 
 
 def delete(conversation: Conversation) -> None:
     """Into the bin; `restore` takes it out again."""
-    Conversation.objects.filter(pk=conversation.pk).update(deleted_at=Now())
+    _change(conversation, deleted_at=Now())
 
 
 def restore(conversation: Conversation) -> None:
-    Conversation.objects.filter(pk=conversation.pk).update(deleted_at=None)
+    _change(conversation, deleted_at=None)
 
 
 def mark_seen(conversation: Conversation) -> None:
-    Conversation.objects.filter(pk=conversation.pk).update(seen_at=Now())
+    """The person looks at it. Written, and told to their other pages, only where there was something new."""
+    news = Task.objects.filter(turn__conversation=OuterRef("pk"), ended_at__gt=OuterRef("seen_at"))
+    _change(conversation, Q(seen_at=None) | Q(Exists(news)), seen_at=Now())
 
 
 def empty_bin() -> int:
@@ -103,5 +109,19 @@ def first_words(text: str) -> str:
     return f"{title[: TITLE_LENGTH - 1]}…" if len(words) > 6 or len(title) > TITLE_LENGTH else title
 
 
+def _change(conversation: Conversation, when: Q | None = None, **changes: Any) -> None:
+    with transaction.atomic():
+        if Conversation.objects.filter(when or Q(), pk=conversation.pk).update(**changes):
+            transaction.on_commit(partial(_tell_pages, conversation))
+
+
 def _tell(task: Task) -> None:
     transaction.on_commit(partial(async_to_sync(notify), task.user_id, task.pk))
+
+
+def _tell_pages(conversation: Conversation) -> None:
+    message = {"type": "conversation.changed", "conversation": str(conversation.pk)}
+    try:
+        async_to_sync(send_to_pages)(conversation.user_id, message)
+    except Exception as error:  # Redis is away; the pages find out when they connect again.
+        logger.warning("Pages could not be told of conversation %s: %s", conversation.pk, error)

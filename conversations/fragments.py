@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from django.template.loader import render_to_string
+from django.utils import timezone
+from django.utils.html import escape
 
-from conversations.markdown import BlockStream
+from conversations.access import conversations_of
 from conversations.models import Conversation, Turn
 from conversations.present import (
     ConversationView,
@@ -16,16 +18,22 @@ from conversations.present import (
     TaskView,
     TurnView,
     conversation_views,
+    grouped,
+    open_step,
     task_view,
     task_views,
 )
-from executor.models import ACTIVE, Step, Task
+from executor.models import ACTIVE, Task
 from tools.models import Resource
+from users.models import User
+
+#: So many conversations are listed; the search finds the others.
+SIDEBAR = 100
 
 
 def partial(target: str, swap: str, html: str) -> str:
     """One change of the page for htmx: what to do with `html` at the element `target` (a CSS selector)."""
-    return f'<hx-partial hx-target="{target}" hx-swap="{swap} ignoreTitle:true">{html}</hx-partial>'
+    return f'<hx-partial hx-target="{escape(target)}" hx-swap="{swap} ignoreTitle:true">{html}</hx-partial>'
 
 
 # --- turns and tasks -------------------------------------------------------------------------------------------------
@@ -50,6 +58,29 @@ def composer_actions(conversation_id: UUID) -> str:
     return partial("#composer-actions", "outerMorph", html)
 
 
+# --- answers to a POST: the socket may have told the page more by the time they arrive -------------------------------
+
+
+def turn_sent(turn: TurnView) -> str:
+    """The turn, unless the page shows it already."""
+    html = render_to_string("conversations/_turn.html", {"turn": turn})
+    return partial(f"#turns:not(:has(#turn-{turn.id}))", "beforeend", html)
+
+
+def task_retried(task: TaskView) -> str:
+    """The task, unless the page shows it at work already."""
+    html = render_to_string("conversations/_task.html", {"task": task})
+    return partial(f"#task-{task.id}:not([data-active])", "outerMorph", html)
+
+
+def task_stopped(task: TaskView) -> str:
+    """The task if it is over, otherwise its state; unless the page shows already that it is over."""
+    shown = f"#task-{task.id}[data-active]"
+    if not task.is_active:
+        return partial(shown, "outerMorph", render_to_string("conversations/_task.html", {"task": task}))
+    return partial(f"{shown} #foot-{task.id}", "outerMorph", _render_task("_foot", task))
+
+
 def active_task(conversation_id: UUID) -> Task | None:
     """The task that Stop would stop: the one at work, or the first in the queue."""
     return Task.objects.filter(turn__conversation=conversation_id, status__in=ACTIVE).order_by("created_at").first()
@@ -69,11 +100,10 @@ def toast(text: str, undo_url: str = "") -> str:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A task with everything on record of it."""
+    """A task as the rows tell it. `open_seq` is the model step that is being written, 0 if none is."""
 
-    task: Task
-    steps: list[Step]
-    resources: list[Resource]
+    view: TaskView
+    open_seq: int
 
     @classmethod
     def load(cls, task_id: UUID) -> Snapshot | None:
@@ -81,38 +111,43 @@ class Snapshot:
         if task is None:
             return None
         steps = list(task.steps.defer("native").order_by("seq"))
-        return cls(task, steps, list(Resource.objects.filter(task_id=task_id).order_by("created_at", "id")))
+        resources = Resource.objects.filter(task_id=task_id).order_by("created_at", "id")
+        writing = open_step(steps)
+        return cls(task_view(task, steps, list(resources)), writing.seq if writing else 0)
 
-    def view(self, open_text: BlockStream | None = None, note: str = "") -> TaskView:
-        return task_view(self.task, self.steps, self.resources, open_text=open_text, note=note)
 
-
-def steps_changed(before: TaskView, after: TaskView) -> str:
-    """What turns a page that shows `before` into one that shows `after`, both of a task that is still at work."""
+def task_changed(before: TaskView, after: TaskView) -> str:
+    """What turns a page that shows `before` into one that shows `after`. No piece needs another one of these first:
+    htmx finds all places before it changes any."""
+    if before.status != after.status or not after.is_active:
+        return task_repainted(after) if before != after else ""
     known = {step.seq: step for step in before.steps}
     changed = "".join(_step(step) for step in after.steps if known.get(step.seq) != step)
     pieces = []
     if (changed and not before.steps) or known.keys() - {step.seq for step in after.steps}:
         # The list appears, or something in it vanished (half an answer that is asked for again).
         pieces.append(partial(f"#work-{after.id}", "outerMorph", _render_task("_work", after)))
-    elif changed:
-        pieces.append(partial(f"#steps-{after.id}", "upsert", changed))
-    if before.step_count != after.step_count or before.state_label != after.state_label:
-        pieces.append(partial(f"#summary-{after.id}", "outerMorph", _render_task("_summary", after)))
+    else:
+        if changed:
+            pieces.append(partial(f"#steps-{after.id}", "upsert", changed))
+        if (before.step_count, before.state_label) != (after.step_count, after.state_label):
+            pieces.append(partial(f"#summary-{after.id}", "outerMorph", _render_task("_summary", after)))
+    if (before.started_at, before.state_label) != (after.started_at, after.state_label):
         pieces.append(partial(f"#foot-{after.id}", "outerMorph", _render_task("_foot", after)))
     if before.files != after.files:
         pieces.append(partial(f"#files-{after.id}", "innerMorph", _files(after)))
-    return "".join(pieces)
+    return "".join(pieces) + _text_changed(before, after)
 
 
-def answer_repainted(task: TaskView) -> str:
-    return partial(f"#answer-{task.id}", "outerMorph", _render_task("_open_answer", task))
-
-
-def text_grown(task_id: UUID, done: str, open_html: str) -> str:
-    """The blocks that became complete go before the open one, which is redrawn; never one without the other."""
-    before = partial(f"#open-{task_id}", "beforebegin", done) if done else ""
-    return before + partial(f"#open-{task_id}", "innerHTML", open_html)
+def _text_changed(before: TaskView, after: TaskView) -> str:
+    """Blocks that became complete go before the open one, which is redrawn; never one without the other."""
+    if not after.open_blocks.startswith(before.open_blocks):
+        return partial(f"#answer-{after.id}", "outerMorph", _render_task("_open_answer", after))
+    done = after.open_blocks[len(before.open_blocks) :]
+    if not done and before.open_block == after.open_block:
+        return ""
+    before_it = partial(f"#open-{after.id}", "beforebegin", done) if done else ""
+    return before_it + partial(f"#open-{after.id}", "innerHTML", after.open_block)
 
 
 def _render_task(name: str, task: TaskView) -> str:
@@ -145,7 +180,14 @@ def conversation_changed(conversation_id: UUID, current_id: UUID | None) -> str:
     )
 
 
-def sidebar(groups: list[tuple[str, list[ConversationView]]], current_path: str) -> str:
+def sidebar_groups(user: User) -> list[tuple[str, list[ConversationView]]]:
+    views = conversation_views(conversations_of(user).order_by("-pinned", "-active_at")[:SIDEBAR])
+    return grouped(views, timezone.localdate())
+
+
+def sidebar(user: User, current_path: str) -> str:
+    """All of it, on the page at `current_path`."""
+    groups = sidebar_groups(user)
     current = next((view for _, views in groups for view in views if view.url == current_path), None)
     html = render_to_string("conversations/_conversations.html", {"groups": groups, "current": current})
     return partial("#conversations", "outerMorph", html)
@@ -154,4 +196,4 @@ def sidebar(groups: list[tuple[str, list[ConversationView]]], current_path: str)
 def title_changed(conversation: Conversation) -> str:
     """The heading, where the page is that of the conversation."""
     heading = render_to_string("conversations/_sentence.html", {"text": conversation.title})
-    return partial(f'main[data-conversation="{conversation.pk}"] #title', "innerHTML", heading)
+    return partial(f"main[data-conversation='{conversation.pk}'] #title", "innerHTML", heading)

@@ -14,6 +14,7 @@ import asyncio
 import json
 import logging
 import secrets
+import time
 from typing import Any, Protocol
 from uuid import UUID
 from weakref import WeakKeyDictionary
@@ -24,8 +25,9 @@ from redis import asyncio as redis
 from redis.exceptions import RedisError
 
 from conversations import fragments
+from conversations.fragments import Snapshot
 from conversations.markdown import BlockStream
-from conversations.present import TaskView
+from conversations.present import TaskView, with_text
 from executor.live import stream_key
 
 logger = logging.getLogger(__name__)
@@ -33,10 +35,12 @@ logger = logging.getLogger(__name__)
 BLOCK_MS = 5000
 POLL_EVERY = 3.0
 RETRY_AFTER = 0.5
-#: The open block is redrawn for this share of the time at the most: long tables and lists are slow to render.
-REDRAW_SHARE = 0.05
+#: A task is drawn for this share of the time at the most, as long tables and lists are slow to render; but it is drawn
+#: after so many seconds.
+DRAW_SHARE = 0.05
+DRAW_AFTER = 1.0
 
-load = database_sync_to_async(fragments.Snapshot.load, thread_sensitive=False)
+load = database_sync_to_async(Snapshot.load, thread_sensitive=False)
 
 
 class Viewer(Protocol):
@@ -48,94 +52,94 @@ class Viewer(Protocol):
 
 
 class Feed:
-    """One task as the pages of its viewers show it."""
+    """One task as the pages of its viewers show it.
 
-    def __init__(self, snapshot: fragments.Snapshot) -> None:
-        self.task_id: UUID = snapshot.task.pk
+    All of them show the same, `_shown`. What happens makes a new view, and the difference between the two is sent: in
+    whatever order rows and entries come, and whoever looks at them, no page misses a piece or gets one twice.
+    """
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.task_id: UUID = snapshot.view.id
         self.viewers: set[Viewer] = set()
         self.last_id = "0"
-        self._snapshot = snapshot
-        self._text: BlockStream | None = None
+        self._snapshot: Snapshot | None = snapshot
+        self._shown = snapshot.view
+        self._looking = asyncio.Lock()
+        self._text: BlockStream | None = None  # What streams of the model step `_seq`, but for `_unread`.
+        self._seq = 0
+        self._unread = ""
         self._note = ""
-        self._view = snapshot.view()
-        self._redraw: asyncio.TimerHandle | None = None
-        self._redraw_at = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._draw_at = 0.0
 
     @property
     def is_over(self) -> bool:
-        return not self._view.is_active
+        """Whether nothing more will come: the task has ended, or is gone."""
+        return self._snapshot is None or not self._shown.is_active
 
     def repaint(self) -> str:
-        """The task as it stands, for somebody who just came."""
-        return fragments.task_repainted(self._current())
+        """The task as its pages show it, for somebody who just came."""
+        return fragments.task_repainted(self._shown)
 
-    async def take(self, entries: list[dict[str, Any]]) -> None:
-        """Fold `entries` in, and send what changed."""
-        added = ""
-        look = restarted = False
+    def take(self, entries: list[dict[str, Any]]) -> bool:
+        """Fold `entries` in. Returns whether they say that the rows have changed."""
+        changed = False
         for entry in entries:
             match entry["k"]:
-                case "text":
-                    added += entry["t"]
-                case "note":
-                    self._note, look = entry["t"], True
                 case "open":
-                    self._text, self._note, added = BlockStream(entry["t"]), "", ""
-                    look = restarted = True
+                    self._text, self._seq, self._unread, self._note = BlockStream(), entry["s"], entry["t"], ""
+                    changed = True
                 case "rows":
-                    restarted = restarted or self._text is not None
-                    self._text, self._note, added = None, "", ""
-                    look = True
-        if look:
-            await self.look(restarted=restarted)
-        if added:
-            self._add(added)
+                    self.forget()
+                    changed = True
+                case "text":
+                    self._unread += entry["t"]
+                    self._note = ""
+                case "note":
+                    self._note = entry["t"]
+        if not changed:
+            self._draw_soon()
+        return changed
 
-    async def look(self, *, restarted: bool = False) -> None:
-        """Look at the rows, and send what is different. `restarted`: the text in flight is not a continuation."""
-        snapshot = await load(self.task_id)
-        if snapshot is None:
+    def forget(self) -> None:
+        """What streamed is void: the rows tell it, or will be told anew."""
+        self._text, self._unread, self._note = None, "", ""
+
+    async def look(self) -> None:
+        """Look at the rows, and send what is different."""
+        async with self._looking:  # So that an earlier look never ends after a later one.
+            self._snapshot = await load(self.task_id)
+            self._draw()
+
+    def _draw_soon(self) -> None:
+        """Draw now, or when the last drawing has cost its share of the time: long tables and lists are slow."""
+        loop = asyncio.get_running_loop()
+        if loop.time() >= self._draw_at:
+            self._draw()
+        elif self._timer is None:
+            self._timer = loop.call_at(self._draw_at, self._draw)
+
+    def _draw(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._snapshot is None:
             return
-        before, self._snapshot = self._view, snapshot
-        self._view = self._current()
-        if self.is_over:
-            self._show(fragments.task_repainted(self._view))
-            return
-        html = fragments.steps_changed(before, self._view)
-        saved = (before.open_blocks, before.open_block) != (self._view.open_blocks, self._view.open_block)
-        if restarted or (self._text is None and saved):
-            html += fragments.answer_repainted(self._view)
+        began = time.thread_time()
+        before, self._shown = self._shown, self._current(self._snapshot)
+        html = fragments.task_changed(before, self._shown)
+        wait = min((time.thread_time() - began) / DRAW_SHARE, DRAW_AFTER)
+        self._draw_at = asyncio.get_running_loop().time() + wait
         if html:
-            self._show(html)
+            for viewer in self.viewers:
+                viewer.show(html)
 
-    def _add(self, text: str) -> None:
-        if self._text is None:
-            return  # It belongs to a step that is on record already.
-        done = self._text.feed(text)
-        loop = asyncio.get_running_loop()
-        if done or loop.time() >= self._redraw_at:
-            self._draw_open(done)
-        elif self._redraw is None:
-            self._redraw = loop.call_at(self._redraw_at, self._draw_open)
-
-    def _draw_open(self, done: str = "") -> None:
-        """Redraw the open block, below what became complete; not again before that has cost its share of the time."""
-        if self._redraw is not None:
-            self._redraw.cancel()
-            self._redraw = None
-        if self._text is None or self.is_over:
-            return
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        self._show(fragments.text_grown(self.task_id, done, self._text.open_html))
-        self._redraw_at = began + (loop.time() - began) / REDRAW_SHARE
-
-    def _current(self) -> TaskView:
-        return self._snapshot.view(self._text, self._note)
-
-    def _show(self, html: str) -> None:
-        for viewer in self.viewers:
-            viewer.show(html)
+    def _current(self, snapshot: Snapshot) -> TaskView:
+        if self._text is None or snapshot.open_seq != self._seq:
+            return snapshot.view  # Nothing streams, or what does belongs to a step that is on record already.
+        self._text.feed(self._unread)
+        self._unread = ""
+        return with_text(snapshot.view, self._text, self._note)
 
 
 class Hub:
@@ -151,20 +155,32 @@ class Hub:
         self._poller: asyncio.Task[None] | None = None
 
     async def follow(self, task_id: UUID, viewer: Viewer) -> None:
-        """Show `viewer` the task as it stands, and everything that happens to it from now on."""
+        """Show `viewer` the task as it stands, and everything that happens to it from now on.
+
+        For somebody who follows it already: see now whether the rows have changed.
+        """
         feed = self._feeds.get(task_id)
+        known = feed is not None
         if feed is None:
             snapshot = await load(task_id)
             if snapshot is None:
                 return
             feed = self._feeds.setdefault(task_id, Feed(snapshot))
-        viewer.show(feed.repaint())
-        feed.viewers.add(viewer)
+        if viewer not in feed.viewers:
+            viewer.show(feed.repaint())
+            feed.viewers.add(viewer)
+        if known:
+            await feed.look()
         if feed.is_over:
             self._end(feed)
             return
         self._start()
         await self._ring()
+
+    def is_followed(self, task_id: UUID, viewer: Viewer) -> bool:
+        """Whether `viewer` is being shown the task. Then nobody else may change what its page shows of it."""
+        feed = self._feeds.get(task_id)
+        return feed is not None and viewer in feed.viewers
 
     def leave(self, viewer: Viewer) -> None:
         for feed in list(self._feeds.values()):
@@ -172,9 +188,19 @@ class Hub:
             if not feed.viewers:
                 del self._feeds[feed.task_id]
 
+    async def aclose(self) -> None:
+        self._feeds.clear()
+        running = [task for task in (self._reader, self._poller) if task is not None]
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        await self._redis.aclose()
+
     def _end(self, feed: Feed) -> None:
-        self._feeds.pop(feed.task_id, None)
-        for viewer in feed.viewers:
+        if self._feeds.get(feed.task_id) is feed:
+            del self._feeds[feed.task_id]
+        viewers, feed.viewers = feed.viewers, set()
+        for viewer in viewers:
             viewer.task_over(feed.task_id)
 
     def _start(self) -> None:
@@ -196,8 +222,11 @@ class Hub:
                 await self._read()
             except (RedisError, OSError) as error:
                 logger.warning("Live updates are not coming from Redis: %s", error)
+                for feed in self._feeds.values():
+                    feed.forget()
+                    feed.last_id = "0"
+                await self._look_at(list(self._feeds.values()))
                 await asyncio.sleep(RETRY_AFTER)
-                await self._look_at_all()
             except Exception:
                 logger.exception("The hub stumbled")
                 await asyncio.sleep(RETRY_AFTER)
@@ -206,31 +235,28 @@ class Hub:
         watched = {stream_key(task_id): feed for task_id, feed in self._feeds.items()}
         positions: dict[Any, Any] = {key: feed.last_id for key, feed in watched.items()}
         reply = await self._redis.xread({**positions, self._bell: self._bell_id}, block=BLOCK_MS)
+        changed = []
         # redis-py gives a list of pairs under RESP2 and a dictionary of lists of pages under RESP3.
         for key, found in _pages(reply):
             if key == self._bell:
                 self._bell_id = found[-1][0]
             elif feed := watched.get(key):
                 feed.last_id = found[-1][0]
-                await feed.take([json.loads(fields["e"]) for _, fields in found])
-        self._end_those_over()
+                if feed.take([json.loads(fields["e"]) for _, fields in found]):
+                    changed.append(feed)
+        await self._look_at(changed)
 
     async def _poll_forever(self) -> None:
         while self._feeds:
             await asyncio.sleep(POLL_EVERY)
-            try:
-                await self._look_at_all()
-            except Exception:
-                logger.exception("The hub could not look at the rows")
+            await self._look_at(list(self._feeds.values()))
 
-    async def _look_at_all(self) -> None:
-        """Find out from the rows what no entry told."""
-        for feed in list(self._feeds.values()):
-            await feed.look()
-        self._end_those_over()
-
-    def _end_those_over(self) -> None:
-        for feed in list(self._feeds.values()):
+    async def _look_at(self, feeds: list[Feed]) -> None:
+        """Find out from the rows what is new. What fails is looked at again by the poller."""
+        for result in await asyncio.gather(*(feed.look() for feed in feeds), return_exceptions=True):
+            if isinstance(result, Exception):
+                logger.error("The rows could not be looked at: %s", result)
+        for feed in feeds:
             if feed.is_over:
                 self._end(feed)
 
@@ -246,4 +272,7 @@ _hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, Hub] = WeakKeyDictionary()
 
 def get_hub() -> Hub:
     """The hub of the running loop: one in a web process."""
-    return _hubs.setdefault(asyncio.get_running_loop(), Hub())
+    loop = asyncio.get_running_loop()
+    if loop not in _hubs:
+        _hubs[loop] = Hub()
+    return _hubs[loop]

@@ -86,6 +86,10 @@ class BlockStream:
         return complete
 
     @property
+    def started(self) -> bool:
+        return bool(self.done or self._tail)
+
+    @property
     def open_html(self) -> SafeString:
         """The block that is still being written. Code in it has no colours yet."""
         return _sanitise(_open_markdown.renderer.render(self._open, _open_markdown.options, {}))
@@ -171,7 +175,7 @@ def _math(content: str, options: dict[str, Any]) -> str:
 
 
 def _build(code: Any) -> MarkdownIt:
-    markdown = MarkdownIt("commonmark", {"html": False, "typographer": False, "linkify": False})
+    markdown = MarkdownIt("commonmark", {"html": False, "maxNesting": 100})
     markdown.enable(["table", "strikethrough"])
     markdown.use(
         dollarmath_plugin,

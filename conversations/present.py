@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db.models import OuterRef, QuerySet, Subquery
+from django.db.models import OuterRef, QuerySet, Subquery, UUIDField
 from django.template.defaultfilters import filesizeformat
 from django.urls import reverse
 from django.utils import timezone
@@ -25,6 +25,7 @@ RESULT_SHOWN = 8_000
 INLINE_IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 #: A task whose lease ran out is being taken up by another worker; until then nobody works on it, and we say so.
 RESUMING = "Resuming"
+THINKING, WRITING = "Thinking", "Writing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,19 +180,16 @@ def task_view(
     resources: Sequence[Resource] = (),
     *,
     every_step: bool = False,
-    open_text: BlockStream | None = None,
-    note: str = "",
 ) -> TaskView:
-    """`open_text` is what streams right now, if somebody follows it; else what was last saved of it is shown."""
+    """Of an answer that is being written, what was last saved is shown; see `with_text`."""
     config = task.agent_version.config
     answer = _answer_step(task, steps)
     listed = [step for step in steps if _is_listed(step, steps, answer)]
     by_call: dict[str, list[FileView]] = defaultdict(list)
     for resource in resources:
         by_call[resource.call_id].append(FileView.of(resource))
-    open_step = next((step for step in reversed(steps) if step.kind == Step.Kind.MODEL and step.is_open), None)
-    if open_text is None and open_step is not None:
-        open_text = BlockStream(open_step.text)
+    writing = open_step(steps) if task.is_active else None
+    text = BlockStream(writing.text if writing else "")
     tool_count = sum(step.kind == Step.Kind.TOOL for step in steps)
     failed_count = sum(step.kind == Step.Kind.TOOL and step.status == Step.Status.FAILED for step in steps)
     took = duration(task.started_at, task.ended_at)
@@ -199,12 +197,11 @@ def task_view(
         id=task.pk,
         status=task.status,
         is_active=task.is_active,
-        state_label=note
-        or _state_label(task, steps, is_writing=bool(open_text and (open_text.done or open_text.open_html))),
+        state_label=_state_label(task, steps, is_writing=text.started),
         agent_title=config["title"],
         is_demo=config["provider"] == "demo",
         steps=tuple(
-            StepView.of(step, by_call.get(step.call_id or "", ()), text=step is not answer)
+            StepView.of(step, by_call.get(step.call_id or "", ()), text=step is not answer and step is not writing)
             for step in listed
             if task.is_active or every_step
         ),
@@ -212,8 +209,8 @@ def task_view(
         failed_count=failed_count,
         summary=_summary(took, tool_count or len(listed), failed_count) if listed and not task.is_active else "",
         answer=render(answer.text) if answer and not task.is_active else SafeString(""),
-        open_blocks=open_text.done if open_text else SafeString(""),
-        open_block=open_text.open_html if open_text else SafeString(""),
+        open_blocks=text.done,
+        open_block=text.open_html,
         files=tuple(file for files in by_call.values() for file in files),
         error=task.error if task.status in (Status.FAILED, Status.NEEDS_ATTENTION) else "",
         error_hint=task.error_hint,
@@ -224,6 +221,17 @@ def task_view(
         model=config["model"],
         started_at=task.started_at,
     )
+
+
+def with_text(view: TaskView, text: BlockStream, note: str = "") -> TaskView:
+    """The same task with what streams right now in place of what was last saved of it."""
+    label = WRITING if view.state_label == THINKING and text.started else view.state_label
+    return replace(view, open_blocks=text.done, open_block=text.open_html, state_label=note or label)
+
+
+def open_step(steps: Sequence[Step]) -> Step | None:
+    """The model step that is being written."""
+    return next((step for step in reversed(steps) if step.kind == Step.Kind.MODEL and step.is_open), None)
 
 
 def answer_text(task: Task) -> str:
@@ -262,10 +270,10 @@ def _state_label(task: Task, steps: Sequence[Step], *, is_writing: bool) -> str:
     if task.status == Status.RUNNING and steps:
         running = [step for step in steps if step.kind == Step.Kind.TOOL and step.is_open]
         if len(running) == 1:
-            return f"{human_name(running[0].name)}"
+            return human_name(running[0].name)
         if running:
             return f"Running {len(running)} functions"
-        return "Writing" if is_writing else "Thinking"
+        return WRITING if is_writing else THINKING
     return str(task.get_status_display())
 
 
@@ -290,7 +298,7 @@ def _summary(took: str, count: int, failed: int) -> str:
 def conversation_views(conversations: QuerySet[Conversation]) -> list[ConversationView]:
     """With the state of the newest task of each: two queries, however long the conversations are."""
     last_turn = Turn.objects.filter(conversation=OuterRef("pk")).order_by("-position")
-    found = list(conversations.annotate(task_id=Subquery(last_turn.values("task_id")[:1])))
+    found = list(conversations.annotate(task_id=Subquery(last_turn.values("task_id")[:1], output_field=UUIDField())))
     tasks = Task.objects.only("status", "ended_at").in_bulk([c.task_id for c in found if c.task_id])
     return [_conversation_view(conversation, tasks.get(conversation.task_id)) for conversation in found]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 from uuid import UUID
 
@@ -10,20 +11,18 @@ from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
-from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST, require_safe
 from django_htmx.http import HttpResponseClientRedirect
 from django_htmx.middleware import HtmxDetails
 
 from conversations import actions, fragments
-from conversations.access import conversations_of, get_conversation, get_task, get_turn
+from conversations.access import get_conversation, get_task, get_turn
 from conversations.forms import MessageForm, TitleForm
 from conversations.models import Conversation, Turn
 from conversations.present import (
     AgentView,
     answer_text,
     conversation_views,
-    grouped,
     task_views,
 )
 from conversations.search import search as search_conversations
@@ -33,7 +32,6 @@ from tools.models import Resource
 from tools.resources import get_resource, resource_response
 from users.models import User
 
-SIDEBAR = 100
 TURNS = 20
 
 
@@ -134,7 +132,7 @@ def send_new(request: Request) -> HttpResponse:
     """The first message of a new conversation."""
     form = MessageForm(request.POST)
     if not form.is_valid():
-        return _home(request, error=form.sentence(), status=422)
+        return _home(request, form)
     turn = actions.send(request.user, **form.cleaned_data)
     return redirect(turn.conversation)
 
@@ -147,15 +145,11 @@ def send(request: Request, conversation_id: UUID) -> HttpResponse:
     if not form.is_valid():
         if request.htmx:
             return HttpResponse(fragments.composer_error(form.sentence()), status=422)
-        return _chat(request, found, error=form.sentence(), status=422)
+        return _chat(request, found, form=form)
     turn = actions.send(request.user, **form.cleaned_data, conversation=found)
     if not request.htmx:
         return redirect(found)
-    return HttpResponse(
-        fragments.turn_added(fragments.turn_views([turn])[0])
-        + fragments.composer_actions(found.pk)
-        + fragments.composer_error("")
-    )
+    return HttpResponse(fragments.turn_sent(fragments.turn_views([turn])[0]) + fragments.composer_error(""))
 
 
 @require_POST
@@ -163,7 +157,9 @@ def send(request: Request, conversation_id: UUID) -> HttpResponse:
 def stop(request: Request, task_id: UUID) -> HttpResponse:
     turn = get_turn(request.user, task_id)
     tasks.stop(turn.task)
-    return _task_changed(request, turn)
+    if not request.htmx:
+        return redirect(turn.conversation)
+    return HttpResponse(fragments.task_stopped(task_views([turn.task])[turn.task_id]))
 
 
 @require_POST
@@ -171,7 +167,9 @@ def stop(request: Request, task_id: UUID) -> HttpResponse:
 def retry(request: Request, task_id: UUID) -> HttpResponse:
     turn = get_turn(request.user, task_id)
     tasks.retry(turn.task)
-    return _task_changed(request, turn)
+    if not request.htmx:
+        return redirect(turn.conversation)
+    return HttpResponse(fragments.task_retried(task_views([turn.task])[turn.task_id]))
 
 
 @require_POST
@@ -222,8 +220,9 @@ def restore(request: Request, conversation_id: UUID) -> HttpResponse:
 # --- what the pages have in common -----------------------------------------------------------------------------------
 
 
-def _home(request: Request, error: str = "", status: int = 200) -> HttpResponse:
-    context: dict[str, Any] = {**_frame(request), **_agents(request.GET.get("agent", "")), "composer_error": error}
+def _home(request: Request, form: MessageForm | None = None) -> HttpResponse:
+    chosen = request.GET.get("agent", "") if form is None else form.data.get("agent", "")
+    context: dict[str, Any] = {**_frame(request), **_agents(chosen), **_refused(form)}
     if deleted := request.session.pop("deleted", None):
         found = Conversation.objects.filter(pk=deleted, user=request.user).exclude(deleted_at=None).first()
         if found:
@@ -231,11 +230,11 @@ def _home(request: Request, error: str = "", status: int = 200) -> HttpResponse:
                 "text": f"“{found.title}” was deleted.",
                 "undo_url": reverse("restore", args=[found.pk]),
             }
-    return render(request, "conversations/home.html", context, status=status)
+    return render(request, "conversations/home.html", context, status=422 if form else 200)
 
 
 def _chat(
-    request: Request, found: Conversation, before: int | None = None, error: str = "", status: int = 200
+    request: Request, found: Conversation, before: int | None = None, form: MessageForm | None = None
 ) -> HttpResponse:
     context = {
         **_frame(request, found),
@@ -243,15 +242,21 @@ def _chat(
         **_turns(found, before),
         "conversation": conversation_views(Conversation.objects.filter(pk=found.pk))[0],
         "active_task": fragments.active_task(found.pk),
-        "composer_error": error,
+        **_refused(form),
     }
-    return render(request, "conversations/chat.html", context, status=status)
+    return render(request, "conversations/chat.html", context, status=422 if form else 200)
+
+
+def _refused(form: MessageForm | None) -> dict[str, str]:
+    """A message that was not taken goes back into the composer, with the reason."""
+    if form is None:
+        return {}
+    return {"composer_error": form.sentence(), "composer_text": form.data.get("text", "")}
 
 
 def _frame(request: Request, current: Conversation | None = None) -> dict[str, Any]:
-    """What the sidebar shows."""
-    views = conversation_views(conversations_of(request.user).order_by("-pinned", "-active_at")[:SIDEBAR])
-    return {"groups": grouped(views, timezone.localdate()), "current": current}
+    """What every page shows, and when: its socket is told what has changed since then."""
+    return {"since": int(time.time()), "groups": fragments.sidebar_groups(request.user), "current": current}
 
 
 def _agents(chosen: str) -> dict[str, Any]:
@@ -273,7 +278,7 @@ def _turns(found: Conversation, before: int | None = None) -> dict[str, Any]:
 
 
 def _sidebar(request: Request) -> str:
-    return fragments.sidebar(_frame(request)["groups"], request.htmx.current_url_abs_path or "")
+    return fragments.sidebar(request.user, request.htmx.current_url_abs_path or "")
 
 
 def _said(request: Request, found: Conversation, sentence: str = "", status: int = 200) -> HttpResponse:
@@ -285,10 +290,3 @@ def _said(request: Request, found: Conversation, sentence: str = "", status: int
     title = fragments.title_changed(found) if not sentence else ""
     said = fragments.toast(sentence) if sentence else ""
     return HttpResponse(_sidebar(request) + title + said, status=status)
-
-
-def _task_changed(request: Request, turn: Turn) -> HttpResponse:
-    if not request.htmx:
-        return redirect(turn.conversation)
-    view = task_views([turn.task])[turn.task_id]
-    return HttpResponse(fragments.task_repainted(view) + fragments.composer_actions(turn.conversation_id))
