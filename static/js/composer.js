@@ -111,7 +111,12 @@ function start() {
     return turn;
   }
 
-  form.addEventListener("htmx:config:request", ({ detail }) => {
+  // Stop is in here too, and has requests of its own.
+  function onOwn(name, listener) {
+    form.addEventListener(name, (event) => event.target === form && listener(event));
+  }
+
+  onOwn("htmx:config:request", ({ detail }) => {
     const { body } = detail.ctx.request;
     pending.set(body.get("key"), { text: body.get("text"), turn: echo(body.get("text")) });
     key.value = newKey();
@@ -142,7 +147,7 @@ function start() {
     text.focus();
   }
 
-  form.addEventListener("htmx:after:request", (event) => {
+  onOwn("htmx:after:request", (event) => {
     const { ctx } = event.detail;
     const { status, raw } = ctx.response;
     const message = settle(ctx);
@@ -165,14 +170,17 @@ function start() {
     }
   });
 
-  form.addEventListener("htmx:error", ({ detail }) => {
+  onOwn("htmx:error", ({ detail }) => {
     if (detail.ctx) giveBack(settle(detail.ctx), "There is no connection. Your text is kept; send it again.");
   });
 
   // The socket may be ahead of the answer to the request, which must not turn the page back then.
-  form.addEventListener("htmx:before:swap", ({ detail: { tasks } }) => {
-    const ahead = tasks.some(({ fragment }) => document.getElementById(fragment.querySelector?.(".turn")?.id));
-    if (ahead) tasks.splice(0, tasks.length, ...tasks.filter(({ target }) => target === error));
+  onOwn("htmx:before:swap", ({ detail: { tasks } }) => {
+    const turns = tasks.map(({ fragment }) => document.getElementById(fragment.querySelector?.(".turn")?.id));
+    const shown = turns.find(Boolean);
+    if (!shown) return;
+    const stale = shown.querySelector("[data-active]") ? ["turns"] : ["turns", "composer-actions"];
+    tasks.splice(0, tasks.length, ...tasks.filter(({ target }) => !stale.includes(target.id)));
   });
 
   // It may also bring the turn while the echo is still there. It is shown once.
