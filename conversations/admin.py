@@ -24,6 +24,7 @@ TURNS_SHOWN = 100
 class ConversationAdmin(ReviewedAdmin):
     list_display = ("active_at", "person", "title", "agent", "turn_count", "created_at", "deleted_at")
     content_columns = ("title",)
+    open_columns = ("agent", "active_at", "deleted_at")
     list_display_links = ("active_at",)
     list_filter = ("agent", "active_at", ("deleted_at", admin.EmptyFieldListFilter))
     list_select_related = ("user", "agent")

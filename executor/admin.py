@@ -165,15 +165,20 @@ class TaskAdmin(ReviewedAdmin):
     list_display_links = ("state",)
     list_filter = ("status", "agent_version__agent", "created_at")
     list_select_related = ("user", "agent_version")
-    search_fields = ("=id", "^user__username", "error_kind", "error")
+    search_fields = ("=id", "^user__username", "error_kind")
+    content_search = ("error",)
+    open_columns = ("status", "agent_version", "created_at")
     search_help_text = "By user name, number of the task, or error. To find words, search the conversations."
     ordering = ("-pk",)  # The time is in it.
     actions = ("stop",)
     fieldsets = (
         (None, {"fields": ("state", "person", "agent", "said", "failure")}),
         ("Steps", {"fields": ("steps", "checkpoint_count")}),
-        ("Use", {"fields": ("model_calls", "tool_calls", "failed_calls", "input_tokens", "output_tokens", "cost")}),
-        ("Times", {"fields": ("created_at", "started_at", "ended_at", "duration")}),
+        (
+            "Use",
+            {"fields": (("model_calls", "tool_calls", "failed_calls"), ("input_tokens", "output_tokens", "cost"))},
+        ),
+        ("Times", {"fields": (("created_at", "started_at"), ("ended_at", "duration"))}),
         (
             "Worker",
             {
@@ -283,6 +288,7 @@ class FunctionFilter(admin.SimpleListFilter):
 @admin.register(Step)
 class StepAdmin(ReviewedAdmin):
     list_display = ("label", "kind", "state", "person", "task_link", "tokens", "started_at", "duration", "error_kind")
+    open_columns = ("kind", "status", "task")
     deferred = ("native", "reasoning", "text", "result", "arguments", "raw_arguments", "error")
     list_filter = ("kind", "status", FunctionFilter)
     list_select_related = ("task__user",)
@@ -314,7 +320,7 @@ class StepAdmin(ReviewedAdmin):
         return obj.task.user
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
-        return lookup == "task__id__exact" or super().lookup_allowed(lookup, value, request)  # type: ignore[arg-type]
+        return lookup == "task__id__exact" or super().lookup_allowed(lookup, value, request)
 
     @admin.display(description="step")
     def label(self, step: Step) -> str:

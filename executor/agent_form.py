@@ -53,6 +53,7 @@ def _refuse(constant: str) -> None:
 
 class AgentForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable at run time
     base_url = forms.CharField(
+        label="Address",
         required=False,
         max_length=300,
         widget=forms.TextInput(attrs={"class": "vTextField", "placeholder": "http://127.0.0.1:11434/v1"}),

@@ -47,6 +47,8 @@ class ReviewedAdmin(ReadOnlyAdmin):
     #: Columns of the list, and fields for the search, that only reviewers get.
     content_columns: tuple[str, ...] = ()
     content_search: tuple[str, ...] = ()
+    #: Columns that everybody on the staff may filter by.
+    open_columns: tuple[str, ...] = ()
     #: Large columns that the list does not show.
     deferred: tuple[str, ...] = ()
     show_full_result_count = False
@@ -73,6 +75,12 @@ class ReviewedAdmin(ReadOnlyAdmin):
 
     def get_search_fields(self, request: HttpRequest) -> Any:
         return [*super().get_search_fields(request), *(self.content_search if may_review(request) else ())]
+
+    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
+        """Admin lets any column be asked for in the address; whoever may not read it may not guess at it either."""
+        if not super().lookup_allowed(lookup, value, request):  # type: ignore[arg-type]
+            return False
+        return request is None or may_review(request) or lookup.partition("__")[0] in self.open_columns
 
     def get_actions(self, request: HttpRequest) -> Any:
         # The box that selects a row has its name, and that begins with what was said.

@@ -73,6 +73,7 @@ def test_staff_without_the_permission_see_whose_it_is_and_no_word_of_it(as_helpe
     assert "Hello" not in shown
     assert page_of(turn.conversation) not in text(as_helper, reverse(LIST), q="Hello")
     assert as_helper.get(page_of(turn.conversation)).status_code == 403
+    assert as_helper.get(reverse(LIST), {"title__startswith": "H"}).status_code == 400
     assert not ReviewLog.objects.exists()
 
 

@@ -292,6 +292,22 @@ class TestReview:
         assert "draw_chart" in page(as_dora, "executor_step_changelist", q=word)
         assert "2. draw_chart" not in page(as_helper, "executor_step_changelist", q=word)
 
+    @pytest.mark.parametrize(
+        ("name", "guess"),
+        [
+            ("executor_task_changelist", "error__startswith"),
+            ("executor_task_changelist", "input__icontains"),
+            ("executor_step_changelist", "text__icontains"),
+            ("executor_step_changelist", "task__error__icontains"),
+        ],
+    )
+    def test_lets_nobody_guess_at_what_they_may_not_read(
+        self, as_helper: Client, as_dora: Client, task: Task, name: str, guess: str
+    ) -> None:
+        assert as_helper.get(reverse(f"admin:{name}"), {guess: "F"}).status_code == 400
+        assert "alice" in page(as_helper, name, status__exact="failed")
+        assert "alice" not in page(as_helper, name, q="Failed at")
+
     def test_changes_nothing_of_the_record(self, as_dora: Client, task: Task) -> None:
         for name, pk in (("task", task.pk), ("step", task.steps.get(seq=1).pk)):
             assert (
