@@ -52,6 +52,9 @@ function start() {
     if (["ArrowUp", "PageUp", "Home"].includes(event.key) || (event.key === " " && event.shiftKey)) release();
   });
 
+  // Who opens a step wants to read it, not to see it pushed up by what comes below.
+  turns.addEventListener("click", (event) => event.target.closest("summary") && release());
+
   const observer = new ResizeObserver(() => {
     if (following) toBottom();
     showButton();
