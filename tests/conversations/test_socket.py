@@ -1,0 +1,184 @@
+"""Who may listen: the socket is refused to whom the page is refused, and closed when that changes."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from channels.security.websocket import OriginValidator
+from channels.testing import WebsocketCommunicator
+from django.test import Client
+from django.urls import reverse
+
+from agentsite.asgi import application
+from conversations import actions
+from conversations.consumers import COME_AGAIN, LOGGED_OUT, NO_SUCH_CONVERSATION
+from conversations.models import Turn
+from executor.models import Agent
+from tests.conftest import PASSWORD
+from tests.conversations.worker import db
+from users.models import User
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("live")]
+
+
+def socket(client: Client, query: str = "", origin: str = "http://testserver") -> WebsocketCommunicator:
+    cookies = "; ".join(f"{name}={cookie.value}" for name, cookie in client.cookies.items())
+    headers = [(b"cookie", cookies.encode()), (b"host", b"testserver"), (b"origin", origin.encode())]
+    return WebsocketCommunicator(application, f"/live/{query}", headers)
+
+
+async def closed_with(communicator: WebsocketCommunicator) -> int:
+    """The code with which the server closes, whatever it says before."""
+    while True:
+        said: dict[str, Any] = await communicator.receive_output(timeout=5)
+        if said["type"] == "websocket.close":
+            code: int = said["code"]
+            return code
+
+
+async def refused(communicator: WebsocketCommunicator) -> int:
+    """The socket opens, so that the page learns why, and closes without a word."""
+    opened, _ = await communicator.connect()
+    assert opened
+    said = await communicator.receive_output(timeout=5)
+    assert said["type"] == "websocket.close"
+    code: int = said["code"]
+    return code
+
+
+async def hears(communicator: WebsocketCommunicator, words: str) -> bool:
+    """Wait until a message with `words` comes."""
+    while words not in str(await communicator.receive_from(timeout=5)):
+        pass
+    return True
+
+
+@pytest.fixture
+async def turn(transactional_db: None, alice: User, demo: Agent) -> Turn:
+    turn: Turn = await db(actions.send, alice, demo, "Hello")
+    return turn
+
+
+@pytest.fixture
+async def client(transactional_db: None, alice: User) -> Client:
+    client = Client()
+    await db(client.force_login, alice)
+    return client
+
+
+async def test_the_owner_hears_the_conversation(client: Client, turn: Turn) -> None:
+    communicator = socket(client, f"?conversation={turn.conversation_id}")
+    assert (await communicator.connect())[0]
+    assert await hears(communicator, f"task-{turn.task_id}")
+    await communicator.disconnect()
+
+
+async def test_a_visitor_hears_nothing(turn: Turn) -> None:
+    assert await refused(socket(Client(), f"?conversation={turn.conversation_id}")) == LOGGED_OUT
+
+
+async def test_who_is_suspended_hears_nothing(client: Client, alice: User) -> None:
+    alice.is_active = False
+    await db(alice.save, update_fields=["is_active"])
+    assert await refused(socket(client)) == LOGGED_OUT
+
+
+@pytest.mark.parametrize("asked", ["foreign", "absent", "deleted", "nonsense"])
+async def test_a_conversation_that_is_not_ones_own_is_not_there(
+    bob: User, client: Client, turn: Turn, asked: str
+) -> None:
+    if asked == "foreign":
+        await db(client.force_login, bob)
+    if asked == "deleted":
+        await db(actions.delete, turn.conversation)
+    conversation = {"absent": uuid4(), "nonsense": "%00'"}.get(asked, turn.conversation_id)
+    assert await refused(socket(client, f"?conversation={conversation}")) == NO_SUCH_CONVERSATION
+
+
+@pytest.mark.parametrize("origin", ["http://elsewhere.example", "http://testserver.elsewhere.example", "null", ""])
+async def test_a_page_of_another_site_cannot_listen(client: Client, origin: str) -> None:
+    # Tests are answered under any name; here is what guards the socket, with the one name of an installation.
+    guard: Any = application.application_mapping["websocket"]
+    assert isinstance(guard, OriginValidator)
+    guarded: Any = OriginValidator(guard.application, ["testserver"])
+    for asked, answer in ((origin, False), ("http://testserver", True)):
+        communicator = socket(client, origin=asked)
+        communicator = WebsocketCommunicator(guarded, "/live/", communicator.scope["headers"])
+        assert (await communicator.connect())[0] is answer
+        await communicator.disconnect()
+
+
+@pytest.mark.parametrize("since", ["", "x", "-1", "9" * 30, "1e9", "0"])
+async def test_any_since_will_do(client: Client, turn: Turn, since: str) -> None:
+    communicator = socket(client, f"?conversation={turn.conversation_id}&since={since}")
+    assert (await communicator.connect())[0]
+    assert await hears(communicator, f"task-{turn.task_id}")
+    await communicator.disconnect()
+
+
+async def test_what_a_page_says_into_the_socket_is_not_heard(client: Client) -> None:
+    communicator = socket(client)
+    assert (await communicator.connect())[0]
+    await communicator.send_to(text_data='{"type": "task.changed"}')
+    await communicator.send_to(bytes_data=b"\x00\xff")
+    assert await communicator.receive_nothing()
+    await communicator.disconnect()
+
+
+async def suspend(alice: User, client: Client) -> None:
+    alice.is_active = False
+    await db(alice.save, update_fields=["is_active"])
+
+
+async def log_out(alice: User, client: Client) -> None:
+    await db(client.post, reverse("account_logout"))
+
+
+async def change_password_elsewhere(alice: User, client: Client) -> None:
+    elsewhere = Client()
+    await db(elsewhere.force_login, alice)
+    new = "another-horse-8"
+    form = {"oldpassword": PASSWORD, "password1": new, "password2": new}
+    response = await db(elsewhere.post, reverse("account_change_password"), form)
+    assert response.status_code == 302
+
+
+async def delete_the_person(alice: User, client: Client) -> None:
+    await db(Turn.objects.all().delete)
+    await db(alice.delete)
+
+
+@pytest.mark.parametrize("lose", [suspend, log_out, change_password_elsewhere, delete_the_person])
+async def test_an_open_socket_closes_when_its_right_is_gone(client: Client, alice: User, lose: Any) -> None:
+    cookies = Client()
+    cookies.cookies.load({name: cookie.value for name, cookie in client.cookies.items()})
+    communicator = socket(client)
+    assert (await communicator.connect())[0]
+    await lose(alice, client)
+    assert await closed_with(communicator) == COME_AGAIN
+    assert await refused(socket(cookies)) == LOGGED_OUT
+
+
+async def test_another_session_of_the_person_may_come_again(client: Client, alice: User) -> None:
+    other = Client()
+    await db(other.force_login, alice)
+    communicator = socket(other)
+    assert (await communicator.connect())[0]
+    await log_out(alice, client)
+    assert await closed_with(communicator) == COME_AGAIN
+    again = socket(other)
+    assert (await again.connect())[0]
+    assert await again.receive_nothing()
+    await again.disconnect()
+
+
+async def test_nobody_hears_of_others(bob: User, turn: Turn, client: Client) -> None:
+    as_bob = Client()
+    await db(as_bob.force_login, bob)
+    communicator = socket(as_bob)
+    assert (await communicator.connect())[0]
+    await db(actions.rename, turn.conversation, "Alice's secret")
+    assert await communicator.receive_nothing(timeout=0.3)
+    await communicator.disconnect()
