@@ -53,7 +53,9 @@ function start() {
   });
 
   // Who opens a step wants to read it, not to see it pushed up by what comes below.
-  turns.addEventListener("click", (event) => event.target.closest("summary") && release());
+  turns.addEventListener("click", (event) => {
+    if (event.target.closest("summary")) following = false;
+  });
 
   const observer = new ResizeObserver(() => {
     if (following) toBottom();
