@@ -28,6 +28,8 @@ from uuid import UUID
 from redis import asyncio as redis
 from redis.exceptions import RedisError, ResponseError
 
+from executor.journal import clean
+
 logger = logging.getLogger(__name__)
 
 FLUSH = 0.05
@@ -46,6 +48,7 @@ class Publisher:
         self._redis = redis.from_url(url, socket_timeout=5, socket_connect_timeout=2)
         self._dirty: set[TaskStream] = set()
         self._wake = asyncio.Event()
+        self._closing = False
         self._sender = asyncio.create_task(self._send_forever(), name="live publisher")
 
     def open(self, task_id: UUID, fence: int, on_superseded: Callable[[], None]) -> TaskStream:
@@ -56,13 +59,15 @@ class Publisher:
         self._wake.set()
 
     async def aclose(self) -> None:
-        self._sender.cancel()
-        await asyncio.gather(self._sender, return_exceptions=True)
+        """Send what there is to say, and end."""
+        self._closing = True
+        self._wake.set()
+        await self._sender
         await self._send()
         await self._redis.aclose()
 
     async def _send_forever(self) -> None:
-        while True:
+        while not self._closing:
             await self._wake.wait()
             self._wake.clear()
             await self._send()
@@ -122,10 +127,12 @@ class TaskStream:
         self._add({"k": "open", "s": seq, "t": "", "r": ""})
 
     def add_text(self, text: str) -> None:
+        text = clean(text)
         self._text.append(text)
         self._extend("text", text)
 
     def add_reasoning(self, text: str) -> None:
+        text = clean(text)
         self._reasoning.append(text)
         self._extend("reason", text)
 
@@ -133,7 +140,7 @@ class TaskStream:
         self._add({"k": "rows"})
 
     def note(self, text: str) -> None:
-        self._add({"k": "note", "t": text})
+        self._add({"k": "note", "t": clean(text)})
 
     def close_step(self) -> None:
         """The open model step is on record now."""
