@@ -11,6 +11,7 @@ from contextlib import aclosing
 from uuid import UUID
 
 from django.db import Error as DatabaseError
+from django.db import InterfaceError, OperationalError
 
 from executor.core.errors import LimitReached, TaskExecutionError
 from executor.core.events import (
@@ -56,6 +57,7 @@ class Run:
         self._stream = publisher.open(journal.task_id, journal.fence, lambda: self.interrupt(Interruption.LOST))
         self._interruption: Interruption | None = None
         self._asking = False
+        self._closing = False
         self._seq = 0
         self._asked_at = 0.0
         self._first_token_ms: int | None = None
@@ -64,8 +66,9 @@ class Run:
 
     def interrupt(self, why: Interruption) -> None:
         """Called on the loop. A stop or a loss takes effect at once, a hand-over at the next boundary between steps;
-        an answer that is being written is such a boundary, because it can be asked for again."""
-        if self._interruption in (Interruption.STOP, Interruption.LOST):
+        an answer that is being written is such a boundary, because it can be asked for again. What is already about
+        to end, ends undisturbed."""
+        if self._closing or self._interruption in (Interruption.STOP, Interruption.LOST, why):
             return
         self._interruption = why
         if self._coroutine is not None and (why is not Interruption.HAND_OVER or self._asking):
@@ -100,22 +103,24 @@ class Run:
                 self._stream.rows_changed()
             if journal.task.stalled_attempts > MAX_STALLED_ATTEMPTS:
                 raise Stalled(
-                    f"It was begun {MAX_STALLED_ATTEMPTS} times, and each time its worker ended before a step was done.",
+                    f"It was begun {MAX_STALLED_ATTEMPTS} times; each time its worker ended before a step was done.",
                     hint="Look at the worker's log for the reason, then try again.",
                 )
-            async with asyncio.timeout(_seconds_left(journal)):
-                await self._solve()
+            try:
+                async with asyncio.timeout(_seconds_left(journal)) as clock:
+                    await self._solve()
+            except TimeoutError:
+                if not clock.expired():
+                    raise
+                raise LimitReached("seconds", f"It reached its time limit of {limits.seconds:g} s.") from None
             return await self._end(Status.DONE)
-        except TimeoutError:
-            limit = LimitReached("seconds", f"It reached its time limit of {limits.seconds:g} s.")
-            return await self._end(Status.STOPPED, error=limit, stop_reason="seconds")
         except LimitReached as error:
             return await self._end(Status.STOPPED, error=error, stop_reason=error.limit)
         except Stalled as error:
             return await self._end(Status.NEEDS_ATTENTION, error=error)
         except TaskExecutionError as error:
             return await self._end(Status.FAILED, error=error)
-        except (LeaseLost, DatabaseError):
+        except (LeaseLost, OperationalError, InterfaceError):
             raise
         except Exception as error:
             logger.exception("Task %s failed unexpectedly", self.task_id)
@@ -149,8 +154,8 @@ class Run:
             case ModelAsked():
                 if self._interruption is Interruption.HAND_OVER:
                     raise asyncio.CancelledError
+                self._asking = True  # From here on a hand-over need not wait.
                 self._seq = await in_database(self.journal.begin_model)
-                self._asking = True
                 self._asked_at = self._saved_at = time.monotonic()
                 self._first_token_ms = None
                 self._stream.open_step(self._seq)
@@ -193,6 +198,7 @@ class Run:
             case Interruption.LOST:
                 raise LeaseLost
             case _:
+                self._closing = True
                 await in_database(self.journal.release)
                 self._stream.close_step()
                 self._stream.rows_changed()
@@ -206,6 +212,8 @@ class Run:
         stop_reason: str = "",
         partial: str = "",
     ) -> list[UUID]:
+        self._closing = True
+        await asyncio.sleep(0)  # An interruption that came before takes effect here, not in the middle of the end.
         waiting = await in_database(
             self.journal.end, status, error=error, stop_reason=stop_reason, partial=partial or self._stream.text
         )
