@@ -308,6 +308,13 @@ class TestReview:
         assert "alice" in page(as_helper, name, status__exact="failed")
         assert "alice" not in page(as_helper, name, q="Failed at")
 
+    def test_shows_no_word_to_those_who_may_stop_tasks_only(self, task: Task) -> None:
+        operator = make_user("operator", is_staff=True)
+        operator.user_permissions.set(Permission.objects.filter(codename__in=("view_task", "change_task")))
+        client = Client()
+        client.force_login(operator)
+        assert SECRET not in page(client, "executor_task_changelist")
+
     def test_changes_nothing_of_the_record(self, as_dora: Client, task: Task) -> None:
         for name, pk in (("task", task.pk), ("step", task.steps.get(seq=1).pk)):
             assert (
