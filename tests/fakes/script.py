@@ -31,7 +31,7 @@ Quirk = Literal[
     # how calls are written
     "index_zero", "no_index", "no_ids", "same_ids", "dict_arguments", "null_arguments", "finish_stop", "name_repeated",
     # and the rest
-    "no_usage", "usage_late", "no_choices", "reasoning_field", "think_tags", "content_parts", "json_body",
+    "no_usage", "no_choices", "reasoning_field", "think_tags", "content_parts", "json_body",
     "rejects_stream_options", "no_finish_reason", "surrogate_halves",
 ]  # fmt: skip
 
