@@ -14,14 +14,14 @@ import random
 import socket
 import threading
 import time
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError, Future, wait
 from contextlib import suppress
 from datetime import timedelta
 from uuid import UUID
 
 from django.conf import settings
 from django.db import Error as DatabaseError
-from django.db import close_old_connections
+from django.db import close_old_connections, connection
 from django.db.models import Q
 from django.db.models.functions import Now
 
@@ -42,6 +42,8 @@ REAP_EVERY = 2.0
 MESSAGE_LOST_AFTER = timedelta(seconds=3)
 #: A loop that did not turn for this long is dead, and its tasks are better off elsewhere.
 LOOP_DEAD_AFTER = 15.0
+#: How long a worker that ends waits for its tasks to come to a boundary, in seconds.
+HAND_OVER_WITHIN = 5.0
 
 
 class WorkerProcess:
@@ -57,13 +59,19 @@ class WorkerProcess:
         self._turned_at = time.monotonic()
         self._publisher: Publisher | None = None
         self._ready = threading.Event()
+        self._begun: set[Future[None]] = set()
         self._closing = threading.Event()
-        threading.Thread(target=self._run_loop, name="loop", daemon=True).start()
+        self._closed = asyncio.Event()
+        self._turning = threading.Thread(target=self._run_loop, name="loop", daemon=True)
+        self._turning.start()
         self._ready.wait()
-        threading.Thread(target=self._beat_forever, name="heart", daemon=True).start()
+        self._heart = threading.Thread(target=self._beat_forever, name="heart", daemon=True)
+        self._heart.start()
 
     def execute(self, task_id: UUID) -> None:
         """Run the task to its end, if it can be had. Blocks."""
+        if self._draining:
+            return
         with suppress(CancelledError):
             self._begin(task_id).result()
 
@@ -73,25 +81,39 @@ class WorkerProcess:
         self._loop.call_soon_threadsafe(self._interrupt_all, Interruption.HAND_OVER)
 
     def close(self) -> None:
+        """Hand every task over, also those that no thread of Celery waits for, and end."""
+        if self._closing.is_set():
+            return
+        self.drain()
+        wait(list(self._begun), HAND_OVER_WITHIN)
         self._closing.set()
+        self._heart.join(HAND_OVER_WITHIN)
+        self._loop.call_soon_threadsafe(self._closed.set)
+        self._turning.join(HAND_OVER_WITHIN)
         Worker.objects.filter(pk=self.owner).delete()
 
     # --- on the loop -------------------------------------------------------------------------------------------------
 
     def _run_loop(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self._loop.create_task(self._turn())
-        self._loop.run_forever()
+        self._loop.run_until_complete(self._turn())
+        self._loop.run_until_complete(self._loop.shutdown_default_executor())
+        self._loop.close()
 
     async def _turn(self) -> None:
         self._publisher = Publisher(settings.REDIS_URL)
         self._ready.set()
-        while True:
+        while not self._closed.is_set():
             self._turned_at = time.monotonic()
-            await asyncio.sleep(1)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._closed.wait(), 1)
+        await self._publisher.aclose()
 
     def _begin(self, task_id: UUID) -> Future[None]:
-        return asyncio.run_coroutine_threadsafe(self._execute(task_id), self._loop)
+        future = asyncio.run_coroutine_threadsafe(self._execute(task_id), self._loop)
+        self._begun.add(future)
+        future.add_done_callback(self._begun.discard)
+        return future
 
     async def _execute(self, task_id: UUID) -> None:
         if self._draining or task_id in self._taken or self._publisher is None:
@@ -109,7 +131,7 @@ class WorkerProcess:
             self._taken.discard(task_id)
             self._runs.pop(task_id, None)
         for follower in waiting:
-            wake(follower)
+            await asyncio.to_thread(wake, follower)  # It talks to the broker, and waits for that.
 
     def _interrupt_all(self, why: Interruption) -> None:
         for run in list(self._runs.values()):
@@ -142,6 +164,7 @@ class WorkerProcess:
                 close_old_connections()
             except Exception:
                 logger.exception("The heart stumbled")
+        connection.close()
 
     def _beat(self) -> None:
         if time.monotonic() - self._turned_at > LOOP_DEAD_AFTER:
