@@ -19,7 +19,7 @@ import urllib.parse
 import urllib.request
 from contextlib import closing
 from http.cookiejar import CookieJar
-from typing import Any
+from typing import Any, Self
 from uuid import UUID, uuid4
 
 from tests.agentsite.conftest import PATIENCE, ROOT, Up, environment, eventually, manage
@@ -32,6 +32,9 @@ Row = dict[str, Any]
 
 class Site(Up):
     """A running site on a SQLite database in the folder `data` and a free port. `more` goes into its environment."""
+
+    def __enter__(self) -> Self:
+        return self
 
     # --- what is set up ----------------------------------------------------------------------------------------------
 
