@@ -13,7 +13,8 @@ from uuid import UUID
 import pytest
 
 from executor.journal import LEASE
-from tests.chaos.site import Site, Visitor, eventually
+from tests.agentsite.conftest import eventually
+from tests.chaos.site import Site, Visitor
 
 pytestmark = pytest.mark.chaos
 
