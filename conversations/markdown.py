@@ -70,20 +70,29 @@ class BlockStream:
         self.feed(text)
 
     def feed(self, text: str) -> SafeString:
-        """Add `text`. Returns the HTML of the blocks that are complete now ("" mostly)."""
-        self._tail += _harmless(text)
-        tokens = _open_markdown.parse(self._tail)
-        first = max((i for i, token in enumerate(tokens) if token.level == 0 and token.map), default=0)
-        self._open = tokens[first:]
-        span = tokens[first].map if tokens else None
-        line = span[0] if span else 0
+        """Add `text`. Returns the HTML of the blocks that are complete now ("" mostly).
+
+        A block is complete when another one follows it. Only whole lines tell: “-” may begin a list, or “---word”.
+        """
+        text = _harmless(text)
+        self._tail += text
+        complete = self._take_complete() if "\n" in text else SafeString("")
+        self.done += complete
+        self._open = _open_markdown.parse(self._tail)
+        return complete
+
+    def _take_complete(self) -> SafeString:
+        lines = self._tail.split("\n")
+        settled = len(lines) - 1
+        blank = max((i for i in range(settled) if not lines[i].strip()), default=-1)
+        # Once it is closed, a formula swallows what until then reads as other blocks. A blank line ends it, too.
+        settled = next((i for i in range(blank + 1, settled) if "$$" in lines[i]), settled)
+        tokens = _open_markdown.parse("\n".join(lines[:settled]))
+        line = max((token.map[0] for token in tokens if token.level == 0 and token.map), default=0)
         if not line:
             return SafeString("")
-        lines = self._tail.split("\n")
         self._tail = "\n".join(lines[line:])
-        complete = render("\n".join(lines[:line]))
-        self.done += complete
-        return complete
+        return render("\n".join(lines[:line]) + "\n")
 
     @property
     def started(self) -> bool:
@@ -126,6 +135,7 @@ def _open_code(renderer: RendererHTML, tokens: Sequence[Token], index: int, opti
 
 
 def _code_block(language: str, code: str) -> str:
+    code = code.removesuffix("\n")  # The highlighter always ends with one.
     label = escape(language or "text")
     head = f'<div class="code-head"><span class="code-language">{label}</span></div>'
     pre = f'<pre class="highlight"><code>{code}</code></pre>'
@@ -136,7 +146,7 @@ def _highlighted(code: str, language: str) -> str:
     if not language or len(code) > HIGHLIGHT_LIMIT:
         return escape(code, quote=False)
     try:
-        return str(highlight(code, get_lexer_by_name(language), _formatter))
+        return str(highlight(code, get_lexer_by_name(language, stripnl=False, ensurenl=False), _formatter))
     except ClassNotFound:
         return escape(code, quote=False)
 
@@ -183,6 +193,7 @@ def _build(code: Any) -> MarkdownIt:
         allow_space=False,
         allow_digits=False,
         double_inline=True,
+        allow_blank_lines=False,
     )
     for name, rule in {
         "fence": code,
