@@ -22,7 +22,7 @@ class MessageForm(forms.Form):
             "null_characters_not_allowed": "It contains characters that are not text. Remove them and send it again.",
         },
     )
-    agent = forms.SlugField(required=False)
+    agent = forms.CharField(required=False)
     key = forms.CharField(required=False, max_length=64)
 
     def clean_text(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -41,17 +42,17 @@ def search(user: User, query: str, limit: int = 20) -> list[Found]:
 
 
 def _found(conversation: Conversation, words: list[str]) -> Found:
-    excerpt, match = _excerpt(conversation, words[0])
-    at = excerpt.lower().find(match.lower()) if match else -1
-    snippet = (
-        format_html("{}<mark>{}</mark>{}", excerpt[:at], excerpt[at : at + len(match)], excerpt[at + len(match) :])
-        if at >= 0
-        else format_html("{}", excerpt)
-    )
+    excerpt = _excerpt(conversation, words[0])
+    match = _find(words[0], excerpt)
+    if match:
+        snippet = format_html("{}<mark>{}</mark>{}", excerpt[: match.start()], match[0], excerpt[match.end() :])
+    else:
+        snippet = format_html("{}", excerpt)
     return Found(conversation.title, conversation.get_absolute_url(), conversation.active_at, excerpt, snippet)
 
 
-def _excerpt(conversation: Conversation, word: str) -> tuple[str, str]:
+def _excerpt(conversation: Conversation, word: str) -> str:
+    """What surrounds `word` where it was said, or how the conversation begins."""
     turn = conversation.turns.filter(text__icontains=word).first()
     step = (
         None
@@ -61,10 +62,15 @@ def _excerpt(conversation: Conversation, word: str) -> tuple[str, str]:
         .first()
     )
     text = turn.text if turn else step.text if step else ""
-    at = text.lower().find(word.lower())
-    if at < 0:
+    match = _find(word, text)
+    if match is None:
         first = conversation.turns.first()
-        return (" ".join(first.text.split())[: 2 * AROUND] if first else ""), ""
-    start, end = max(0, at - AROUND), at + len(word) + AROUND
+        return " ".join(first.text.split())[: 2 * AROUND] if first else ""
+    start, end = max(0, match.start() - AROUND), match.end() + AROUND
     piece = " ".join(text[start:end].split())
-    return f"{'…' if start else ''}{piece}{'…' if end < len(text) else ''}", word
+    return f"{'…' if start else ''}{piece}{'…' if end < len(text) else ''}"
+
+
+def _find(word: str, text: str) -> re.Match[str] | None:
+    # Not by lower(), which makes some letters two.
+    return re.search(re.escape(word), text, re.IGNORECASE)

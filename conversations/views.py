@@ -149,7 +149,7 @@ def send(request: Request, conversation_id: UUID) -> HttpResponse:
     turn = actions.send(request.user, **form.cleaned_data, conversation=found)
     if not request.htmx:
         return redirect(found)
-    return HttpResponse(fragments.turn_sent(fragments.turn_views([turn])[0]) + fragments.composer_error(""))
+    return HttpResponse(fragments.turn_added(fragments.turn_views([turn])[0]) + fragments.composer_error(""))
 
 
 @require_POST
@@ -251,7 +251,8 @@ def _refused(form: MessageForm | None) -> dict[str, str]:
     """A message that was not taken goes back into the composer, with the reason."""
     if form is None:
         return {}
-    return {"composer_error": form.sentence(), "composer_text": form.data.get("text", "")}
+    text = form.data.get("text", "").replace("\x00", "\ufffd")  # HTML has no NUL.
+    return {"composer_error": form.sentence(), "composer_text": text}
 
 
 def _frame(request: Request, current: Conversation | None = None) -> dict[str, Any]:
