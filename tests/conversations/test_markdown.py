@@ -200,6 +200,15 @@ def test_where_the_cuts_are_does_not_matter(pieces: list[str]) -> None:
     assert (cut.done, cut.open_html) == (whole.done, whole.open_html)
 
 
+@given(cut_texts())
+def test_looking_in_between_does_not_matter(pieces: list[str]) -> None:
+    """Words are added to what was drawn before where that is safe; it must look as if all had been read again."""
+    looked = BlockStream()
+    for end, piece in enumerate(pieces, start=1):
+        looked.feed(piece)
+        assert (looked.done, looked.open_html) == ((whole := BlockStream("".join(pieces[:end]))).done, whole.open_html)
+
+
 def test_only_the_open_block_is_read_again() -> None:
     """However long the answer is, a word costs what its block costs."""
     stream = BlockStream()
