@@ -27,6 +27,7 @@ from conversations.models import Conversation, Turn
 from executor import actions as tasks
 from executor.core.errors import LLMError
 from executor.core.messages import ToolCall
+from executor.hints import notify
 from executor.live import stream_key
 from executor.models import Agent, Status, Task
 from tests.conversations.page import Page
@@ -288,6 +289,40 @@ async def test_a_new_conversation_a_new_name_and_a_deletion_reach_the_other_page
     await db(actions.delete, turn.conversation)
     await scene.is_quiet()
     assert "Greetings" not in home.page.text("#conversations")
+
+
+async def test_a_page_that_does_not_know_a_turn_yet_gets_it_with_all_that_was_said(scene: Scene) -> None:
+    """The turn and its words are two messages: htmx would not find in a message the place that the same one brings."""
+    turn = await scene.send("First")
+    late = Viewer(scene.client, turn.conversation.get_absolute_url())
+    await late.load()
+    second = await scene.send("Second", turn.conversation)
+    await db(tasks.stop, turn.task)
+    one = await scene.watch(turn.conversation)
+    work = await scene.work(second.task)
+    await work.ask()
+    work.say("One.\n\nTw")
+    answer = f"#answer-{second.task_id}"
+    await eventually(lambda: one.seen(answer) == "One. Tw")
+    await late.connect()
+    await eventually(lambda: late.seen(answer) == "One. Tw")
+    await late.disconnect()
+
+
+async def test_a_hint_takes_back_nothing_that_a_page_shows(scene: Scene) -> None:
+    """The rows know less than the stream has told."""
+    turn = await scene.send("Hello")
+    viewer = await scene.watch(turn.conversation)
+    work = await scene.work(turn.task)
+    await work.ask()
+    work.say("One.\n\nTwo.\n\nThr")
+    await eventually(lambda: viewer.seen(".answer") == "One. Two. Thr")
+    await notify(turn.task.user_id, turn.task_id)
+    await db(actions.rename, turn.conversation, "After the hint")
+    await eventually(lambda: viewer.seen("#title") == "After the hint")
+    assert viewer.page.text(".answer") == "One. Two. Thr"
+    work.say("ee.")
+    await scene.is_quiet(work)
 
 
 async def test_an_error_shows_with_its_hint_and_can_be_retried(scene: Scene) -> None:
