@@ -213,7 +213,6 @@ class Run:
         partial: str = "",
     ) -> list[UUID]:
         self._closing = True
-        await asyncio.sleep(0)  # An interruption that came before takes effect here, not in the middle of the end.
         waiting = await in_database(
             self.journal.end, status, error=error, stop_reason=stop_reason, partial=partial or self._stream.text
         )

@@ -116,7 +116,7 @@ class WorkerProcess:
         return future
 
     async def _execute(self, task_id: UUID) -> None:
-        if self._draining or task_id in self._taken or self._publisher is None:
+        if task_id in self._taken or self._publisher is None:
             return
         self._taken.add(task_id)
         try:
@@ -124,6 +124,8 @@ class WorkerProcess:
             if journal is None:
                 return
             run = self._runs[task_id] = Run(journal, self._publisher)
+            if self._draining:  # Since the message came.
+                run.interrupt(Interruption.HAND_OVER)
             await notify(journal.task.user_id, task_id)
             waiting = await run.execute()
             await notify(journal.task.user_id, task_id)
