@@ -9,7 +9,8 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -152,6 +153,19 @@ def in_threads(number: int, work: Callable[[int], T]) -> list[T]:
 
     with ThreadPoolExecutor(number) as threads:
         return list(threads.map(run, range(number)))
+
+
+@contextmanager
+def busy_database_threads() -> Iterator[None]:
+    """Meanwhile the worker's database threads do what they were asked for before, and nothing else."""
+    threads = database._threads()
+    free_again = threading.Event()
+    blocked = [threads.submit(free_again.wait, 15) for _ in range(threads._max_workers)]
+    try:
+        yield
+    finally:
+        free_again.set()
+        wait(blocked)
 
 
 def values(rows: Iterable[Any]) -> list[dict[str, Any]]:

@@ -23,7 +23,15 @@ from executor.journal import MAX_STALLED_ATTEMPTS, Journal
 from executor.live import Publisher, stream_key
 from executor.models import Status, Step, Task
 from executor.run import Interruption, Run
-from tests.executor.conftest import MakeScript, MakeTask, claimed, start_redis, taken_over, worker_dies
+from tests.executor.conftest import (
+    MakeScript,
+    MakeTask,
+    busy_database_threads,
+    claimed,
+    start_redis,
+    taken_over,
+    worker_dies,
+)
 from tests.executor.scripted import Hold, call, say
 from tools.models import Resource
 
@@ -195,16 +203,23 @@ def test_a_stop_does_not_wait_for_a_function(
     assert steps(task) == [("model", "done", "Just a moment."), (name, status, "")]
 
 
-def test_a_stop_that_comes_when_the_task_is_about_to_end_changes_nothing_but_the_word(
-    make_task: MakeTask, scripted: MakeScript
+@pytest.mark.parametrize("why", list(Interruption))
+def test_what_comes_when_the_task_is_about_to_end_changes_nothing(
+    make_task: MakeTask, scripted: MakeScript, why: Interruption
 ) -> None:
-    task = make_task("Go.", scripted(say("Done.")))
+    last_word = Hold()
+    task = make_task("Go.", scripted(say("Done.", last_word)))
     follower = make_task(previous=task)
 
     async def meanwhile(run: Run) -> None:
-        await until(lambda: run._closing)
-        run.interrupt(Interruption.STOP)
-        run.interrupt(Interruption.LOST)
+        await reach(last_word)
+        last_word.released.set()
+        while run._asking:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        with busy_database_threads():  # The answer is being written, the end has to wait.
+            await until(lambda: run._closing)
+            run.interrupt(why)
+            await asyncio.sleep(0.05)
 
     assert execute(claimed(task), meanwhile) == [follower.pk]
     assert ended(task) == ("done", "", "")

@@ -16,7 +16,7 @@ from executor import actions
 from executor.journal import owner_name
 from executor.models import Status, Task, Worker
 from executor.worker import MESSAGE_LOST_AFTER, WorkerProcess
-from tests.executor.conftest import MakeScript, MakeTask, claimed, worker_dies
+from tests.executor.conftest import MakeScript, MakeTask, busy_database_threads, claimed, worker_dies
 from tests.executor.scripted import Hold, call, say
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("redis_server")]
@@ -150,17 +150,30 @@ def test_a_worker_that_drains_hands_over_and_takes_nothing_new(
     assert is_(task, Status.DONE)()
 
 
-def test_a_worker_that_ends_hands_over_what_it_took_up_by_itself(
+def test_a_message_that_comes_just_before_a_worker_drains_is_handed_over(
     make_task: MakeTask, scripted: MakeScript, start_worker: StartWorker
 ) -> None:
-    silent = Hold()
-    task = make_task("Tell.", scripted(say("Once", silent)))
+    task = make_task("Tell.", scripted())
+    worker = start_worker()
+    with busy_database_threads():
+        thread = message_arrives(worker, task)
+        eventually(lambda: task.pk in worker._taken)
+        worker.drain()
+    thread.join(PATIENCE)
+    assert is_(task, Status.QUEUED)()
+
+
+def test_a_worker_that_ends_lets_functions_finish_and_hands_over_what_it_took_up_by_itself(
+    make_task: MakeTask, scripted: MakeScript, start_worker: StartWorker, functions: Callable[[], list[str]]
+) -> None:
+    task = make_task("Go.", scripted(say(call("wait", seconds=2))))
     message_is_lost(task)
     worker = start_worker()
-    silent.wait_until_reached()
+    eventually(lambda: functions() == ["wait"])
     eventually(lambda: Worker.objects.filter(pk=worker.owner).exists())
     worker.close()
     assert is_(task, Status.QUEUED)()
+    assert task.steps.get(name="wait").result == "waited"
     assert not Worker.objects.filter(pk=worker.owner).exists()
 
 
