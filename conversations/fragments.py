@@ -45,7 +45,9 @@ def turn_views(turns: Sequence[Turn]) -> list[TurnView]:
 
 
 def turn_added(turn: TurnView) -> str:
-    return partial("#turns", "upsert", render_to_string("conversations/_turn.html", {"turn": turn}))
+    """The turn, unless the page shows it already: then it knows more of it than the rows do."""
+    html = render_to_string("conversations/_turn.html", {"turn": turn})
+    return partial(f"#turns:not(:has(#turn-{turn.id}))", "beforeend", html)
 
 
 def task_repainted(task: TaskView) -> str:
@@ -59,12 +61,6 @@ def composer_actions(conversation_id: UUID) -> str:
 
 
 # --- answers to a POST: the socket may have told the page more by the time they arrive -------------------------------
-
-
-def turn_sent(turn: TurnView) -> str:
-    """The turn, unless the page shows it already."""
-    html = render_to_string("conversations/_turn.html", {"turn": turn})
-    return partial(f"#turns:not(:has(#turn-{turn.id}))", "beforeend", html)
 
 
 def task_retried(task: TaskView) -> str:
@@ -100,10 +96,12 @@ def toast(text: str, undo_url: str = "") -> str:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A task as the rows tell it. `open_seq` is the model step that is being written, 0 if none is."""
+    """A task as the rows tell it. `open_seq` is the model step that is being written, 0 if none is; `open_text` is what
+    was saved of it last."""
 
     view: TaskView
     open_seq: int
+    open_text: str
 
     @classmethod
     def load(cls, task_id: UUID) -> Snapshot | None:
@@ -113,7 +111,8 @@ class Snapshot:
         steps = list(task.steps.defer("native").order_by("seq"))
         resources = Resource.objects.filter(task_id=task_id).order_by("created_at", "id")
         writing = open_step(steps)
-        return cls(task_view(task, steps, list(resources)), writing.seq if writing else 0)
+        view = task_view(task, steps, list(resources))
+        return cls(view, writing.seq, writing.text) if writing else cls(view, 0, "")
 
 
 def task_changed(before: TaskView, after: TaskView) -> str:

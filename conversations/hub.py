@@ -4,6 +4,9 @@ One task reads every stream that somebody here watches. For each there is one fe
 viewer looks like by now: it folds new entries into that, renders each change once, and hands it to all viewers. A new
 viewer gets a repaint of the whole task first, so connecting, reconnecting and coming late are the same.
 
+What was on a page is never taken back because a connection broke: a new feed reads its stream before it paints, and
+what streamed stays until the rows tell more.
+
 Rows are looked at when the stream says that they changed, and every few seconds in case it could not say so: nothing
 depends on an entry having arrived.
 """
@@ -15,7 +18,7 @@ import json
 import logging
 import secrets
 import time
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
@@ -35,6 +38,8 @@ logger = logging.getLogger(__name__)
 BLOCK_MS = 5000
 POLL_EVERY = 3.0
 RETRY_AFTER = 0.5
+#: A page that comes does not wait longer for what streamed so far, in seconds.
+STREAM_WITHIN = 1.0
 #: A task is drawn for this share of the time at the most, as long tables and lists are slow to render; but it is drawn
 #: after so many seconds.
 DRAW_SHARE = 0.05
@@ -65,10 +70,13 @@ class Feed:
         self._snapshot: Snapshot | None = snapshot
         self._shown = snapshot.view
         self._looking = asyncio.Lock()
-        self._text: BlockStream | None = None  # What streams of the model step `_seq`, but for `_unread`.
+        self._text: BlockStream | None = None  # What streams of the model step `_seq`: of `_said`, what is drawn.
         self._seq = 0
-        self._unread = ""
+        self._said = ""
+        self._drawn = 0
         self._note = ""
+        self._lost = False  # Nothing streams at the moment, although it should.
+        self._behind = False  # The rows have changed and were not looked at yet.
         self._timer: asyncio.TimerHandle | None = None
         self._draw_at = 0.0
 
@@ -87,29 +95,43 @@ class Feed:
         for entry in entries:
             match entry["k"]:
                 case "open":
-                    self._text, self._seq, self._unread, self._note = BlockStream(), entry["s"], entry["t"], ""
+                    self._open(BlockStream(), entry["s"], entry["t"])
                     changed = True
                 case "rows":
-                    self.forget()
+                    self._open(None, 0, "")
                     changed = True
                 case "text":
-                    self._unread += entry["t"]
+                    self._said += entry["t"]
                     self._note = ""
                 case "note":
                     self._note = entry["t"]
-        if not changed:
+        if changed:
+            self._behind = True
+        else:
             self._draw_soon()
         return changed
 
-    def forget(self) -> None:
-        """What streamed is void: the rows tell it, or will be told anew."""
-        self._text, self._unread, self._note = None, "", ""
+    def begin(self, entries: list[tuple[str, dict[str, str]]]) -> None:
+        """Fold in what streamed before the rows were read."""
+        self.last_id = entries[-1][0]
+        self.take([json.loads(fields["e"]) for _, fields in entries])
+        self._behind = False
+        self._draw()
+
+    def lose(self) -> None:
+        """The stream is away, and will be read anew. What it said stays until the rows tell more, or something else."""
+        self.last_id, self._lost, self._note = "0", True, ""
 
     async def look(self) -> None:
         """Look at the rows, and send what is different."""
         async with self._looking:  # So that an earlier look never ends after a later one.
+            self._behind = False
             self._snapshot = await load(self.task_id)
             self._draw()
+
+    def _open(self, text: BlockStream | None, seq: int, said: str) -> None:
+        """What streamed is void: the rows tell it, or it begins anew."""
+        self._text, self._seq, self._said, self._drawn, self._note, self._lost = text, seq, said, 0, "", False
 
     def _draw_soon(self) -> None:
         """Draw now, or when the last drawing has cost its share of the time: long tables and lists are slow."""
@@ -123,8 +145,8 @@ class Feed:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._snapshot is None:
-            return
+        if self._snapshot is None or self._behind:
+            return  # Between the end of a stream and the look at the rows that it calls for, a page would lose words.
         began = time.thread_time()
         before, self._shown = self._shown, self._current(self._snapshot)
         html = fragments.task_changed(before, self._shown)
@@ -137,8 +159,10 @@ class Feed:
     def _current(self, snapshot: Snapshot) -> TaskView:
         if self._text is None or snapshot.open_seq != self._seq:
             return snapshot.view  # Nothing streams, or what does belongs to a step that is on record already.
-        self._text.feed(self._unread)
-        self._unread = ""
+        if self._lost and not self._said.startswith(snapshot.open_text):
+            return snapshot.view
+        self._text.feed(self._said[self._drawn :])
+        self._drawn = len(self._said)
         return with_text(snapshot.view, self._text, self._note)
 
 
@@ -162,10 +186,10 @@ class Hub:
         feed = self._feeds.get(task_id)
         known = feed is not None
         if feed is None:
-            snapshot = await load(task_id)
-            if snapshot is None:
+            found = await self._new_feed(task_id)
+            if found is None:
                 return
-            feed = self._feeds.setdefault(task_id, Feed(snapshot))
+            feed = self._feeds.setdefault(task_id, found)
         if viewer not in feed.viewers:
             viewer.show(feed.repaint())
             feed.viewers.add(viewer)
@@ -176,6 +200,22 @@ class Hub:
             return
         self._start()
         await self._ring()
+
+    async def _new_feed(self, task_id: UUID) -> Feed | None:
+        """With what has streamed so far, for a page that comes again must not show less than it did."""
+        entries: list[tuple[str, dict[str, str]]] = []
+        try:
+            async with asyncio.timeout(STREAM_WITHIN):
+                entries = cast(Any, await self._redis.xrange(stream_key(task_id)))
+        except (RedisError, OSError) as error:
+            logger.warning("Redis does not answer: %s", error)
+        snapshot = await load(task_id)
+        if snapshot is None:
+            return None
+        feed = Feed(snapshot)
+        if entries:
+            feed.begin(entries)
+        return feed
 
     def is_followed(self, task_id: UUID, viewer: Viewer) -> bool:
         """Whether `viewer` is being shown the task. Then nobody else may change what its page shows of it."""
@@ -223,8 +263,7 @@ class Hub:
             except (RedisError, OSError) as error:
                 logger.warning("Live updates are not coming from Redis: %s", error)
                 for feed in self._feeds.values():
-                    feed.forget()
-                    feed.last_id = "0"
+                    feed.lose()
                 await self._look_at(list(self._feeds.values()))
                 await asyncio.sleep(RETRY_AFTER)
             except Exception:
