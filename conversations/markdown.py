@@ -66,7 +66,7 @@ class BlockStream:
     def __init__(self, text: str = "") -> None:
         self.done = SafeString("")  # The HTML of all complete blocks.
         self._tail = ""
-        self._open: list[Token] = []
+        self._open: _Growing | None = None
         self.feed(text)
 
     def feed(self, text: str) -> SafeString:
@@ -76,9 +76,11 @@ class BlockStream:
         """
         text = _harmless(text)
         self._tail += text
+        if self._open and self._open.add(text):
+            return SafeString("")
+        self._open = None
         complete = self._take_complete() if "\n" in text else SafeString("")
         self.done += complete
-        self._open = _open_markdown.parse(self._tail)
         return complete
 
     def _take_complete(self) -> SafeString:
@@ -101,7 +103,58 @@ class BlockStream:
     @property
     def open_html(self) -> SafeString:
         """The block that is still being written. Code in it has no colours yet."""
-        return _sanitise(_open_markdown.renderer.render(self._open, _open_markdown.options, {}))
+        if self._open is None:
+            self._open = _Growing(self._tail, _sanitise(_open_markdown.render(self._tail)))
+        return self._open.html
+
+
+class _Growing:
+    """The HTML of an open block, which plain words can be added to without reading the block again.
+
+    Most of an answer is words in a paragraph or in a list's item, or lines of code. As long as nothing but these comes,
+    they go in before the closing tags; anything that could mean something to Markdown is refused.
+    """
+
+    _CLOSING = re.compile(r"(?:</(?:p|li|ul|ol|blockquote)>\s*)+\Z")
+    _CLOSING_CODE = re.compile(r"</code></pre></div>\s*\Z")
+    # A line that begins with a word is nothing but words, whatever words follow.
+    _WORDS_LINE = re.compile(r"\s{0,3}(?:> ?)*\s*(?:(?:[-*+]|\d{1,9}[.)]) +)*[^\W\d_]")
+    _WORDS = re.compile(r"(?:[^\W_]|[ ,.?!'\"%/–—’“”-])+")
+    _HELD = re.compile(r" *\Z")
+    _HELD_CODE = re.compile(r"(?:\n[ \t]*)?\Z")
+    _FENCE = re.compile(r"(?:```|~~~)[^`~\n]*\n[^`~]*[^`~\s][^`~]*\Z")
+    _CODE = re.compile(r"[^`~\t\xa0\r]+")
+
+    def __init__(self, tail: str, html: SafeString) -> None:
+        self.html = html
+        self._held = ""  # White space at the end shows only when something follows it.
+        self._hold: re.Pattern[str] = self._HELD
+        self._allowed: re.Pattern[str] | None = None
+        if closing := self._CLOSING.search(html):
+            words = tail.rstrip(" ")
+            is_words = self._WORDS_LINE.match(tail.rpartition("\n")[2]) and self._WORDS.fullmatch(words[-1])
+            # Whether a dollar sign begins a formula depends on what comes much later.
+            if is_words and "$" not in tail and html[: closing.start()].endswith(words[-1]):
+                self._begin(closing.start(), tail, self._WORDS, self._HELD)
+        elif (closing := self._CLOSING_CODE.search(html)) and self._FENCE.match(tail):
+            self._begin(closing.start(), tail, self._CODE, self._HELD_CODE)
+
+    def add(self, text: str) -> bool:
+        """Put `text` in, unless it could be more than words."""
+        if self._allowed is None or not self._allowed.fullmatch(text):
+            return False
+        self._show(self._held + text)
+        return True
+
+    def _begin(self, at: int, tail: str, allowed: re.Pattern[str], hold: re.Pattern[str]) -> None:
+        self._head, self._closing = str(self.html[:at]), str(self.html[at:])
+        self._allowed, self._hold = allowed, hold
+        self._held = hold.search(tail)[0]  # type: ignore[index]  (it matches the empty end, too)
+
+    def _show(self, text: str) -> None:
+        self._held = self._hold.search(text)[0]  # type: ignore[index]
+        self._head += escape(text[: len(text) - len(self._held)], quote=False)
+        self.html = mark_safe(self._head + self._closing)  # noqa: S308  (escaped just above)
 
 
 def _harmless(text: str) -> str:
