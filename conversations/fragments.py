@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
@@ -23,10 +25,12 @@ from conversations.present import (
     task_view,
     task_views,
 )
-from executor.models import ACTIVE, Task
+from executor.models import ACTIVE, Step, Task
 from tools.models import Resource
 from users.models import User
 
+#: The tags that end a block, from the one that holds its last words outwards.
+CLOSING = re.compile(r"(?:</\w+>\s*)+\Z")
 #: So many conversations are listed; the search finds the others.
 SIDEBAR = 100
 
@@ -96,23 +100,32 @@ def toast(text: str, undo_url: str = "") -> str:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A task as the rows tell it. `open_seq` is the model step that is being written, 0 if none is; `open_text` is what
-    was saved of it last."""
+    """A task as the rows tell it.
+
+    `settled` are its first steps, up to the first that is not over. `open_seq` is the model step that is being written,
+    0 if none is; `open_text` is what was saved of it last.
+    """
 
     view: TaskView
+    settled: tuple[Step, ...]
     open_seq: int
     open_text: str
 
     @classmethod
-    def load(cls, task_id: UUID) -> Snapshot | None:
+    def load(cls, task_id: UUID, before: Snapshot | None = None) -> Snapshot | None:
+        """With `before`, only what may have changed since then is read: a look costs the same after 1,000 steps."""
         task = Task.objects.select_related("agent_version").filter(pk=task_id).first()
         if task is None:
             return None
-        steps = list(task.steps.defer("native").order_by("seq"))
+        settled = before.settled if before else ()
+        since = settled[-1].seq if settled else 0
+        steps = [*settled, *task.steps.filter(seq__gt=since).defer("native").order_by("seq")]
         resources = Resource.objects.filter(task_id=task_id).order_by("created_at", "id")
+        known = {step.seq: step for step in before.view.steps if step.seq <= since} if before else {}
+        view = task_view(task, steps, list(resources), known=known)
+        settled = tuple(itertools.takewhile(lambda step: not step.is_open, steps))
         writing = open_step(steps)
-        view = task_view(task, steps, list(resources))
-        return cls(view, writing.seq, writing.text) if writing else cls(view, 0, "")
+        return cls(view, settled, writing.seq, writing.text) if writing else cls(view, settled, 0, "")
 
 
 def task_changed(before: TaskView, after: TaskView) -> str:
@@ -145,8 +158,23 @@ def _text_changed(before: TaskView, after: TaskView) -> str:
     done = after.open_blocks[len(before.open_blocks) :]
     if not done and before.open_block == after.open_block:
         return ""
+    if not done and (grown := _words_added(before.open_block, after.open_block)):
+        place, words = grown
+        return partial(f"#open-{after.id}{place}", "beforeend", words)
     before_it = partial(f"#open-{after.id}", "beforebegin", done) if done else ""
     return before_it + partial(f"#open-{after.id}", "innerHTML", after.open_block)
+
+
+def _words_added(before: str, after: str) -> tuple[str, str] | None:
+    """Where plain text was added at the very end of a block, as a CSS path below it, and the text."""
+    closing = CLOSING.search(before)
+    if closing is None or not after.endswith(closing[0]) or not after.startswith(before[: closing.start()]):
+        return None
+    words = after[closing.start() : len(after) - len(closing[0])]
+    if "<" in words:
+        return None
+    path = [f"> {tag}:last-child" for tag in reversed(re.findall(r"</(\w+)>", closing[0]))]
+    return f" {' '.join(path)}", words
 
 
 def _render_task(name: str, task: TaskView) -> str:

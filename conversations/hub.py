@@ -126,7 +126,7 @@ class Feed:
         """Look at the rows, and send what is different."""
         async with self._looking:  # So that an earlier look never ends after a later one.
             self._behind = False
-            self._snapshot = await load(self.task_id)
+            self._snapshot = await load(self.task_id, self._snapshot)
             self._draw()
 
     def _open(self, text: BlockStream | None, seq: int, said: str) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -163,10 +164,15 @@ class AgentView:
 
 
 def task_views(tasks: Iterable[Task], *, every_step: bool = False) -> dict[UUID, TaskView]:
-    """Views of many tasks in three queries. Finished tasks come without their steps unless `every_step`."""
+    """Views of many tasks in four queries. Finished tasks come without their steps unless `every_step`."""
     by_id = {task.pk: task for task in tasks}
+    shown = [pk for pk, task in by_id.items() if task.is_active or every_step]
+    ordered = Step.objects.order_by("task", "seq")
     steps: dict[UUID, list[Step]] = defaultdict(list)
-    for step in Step.objects.filter(task__in=by_id).defer("native").order_by("task", "seq"):
+    for step in ordered.filter(task__in=shown).defer("native"):
+        steps[step.task_id].append(step)
+    # Of the others only the answer is shown and the steps are counted, so what they were given and gave is left alone.
+    for step in ordered.filter(task__in=by_id.keys() - shown).defer("native", "arguments", "raw_arguments", "result"):
         steps[step.task_id].append(step)
     files: dict[UUID, list[Resource]] = defaultdict(list)
     for resource in Resource.objects.filter(task_id__in=by_id).order_by("created_at", "id"):
@@ -180,15 +186,19 @@ def task_view(
     resources: Sequence[Resource] = (),
     *,
     every_step: bool = False,
+    known: Mapping[int, StepView] = MappingProxyType({}),
 ) -> TaskView:
-    """Of an answer that is being written, what was last saved is shown; see `with_text`."""
+    """Of an answer that is being written, what was last saved is shown; see `with_text`.
+
+    `known` has views, by seq, of steps that are over and were looked at before.
+    """
     config = task.agent_version.config
     answer = _answer_step(task, steps)
     listed = [step for step in steps if _is_listed(step, steps, answer)]
     by_call: dict[str, list[FileView]] = defaultdict(list)
     for resource in resources:
         by_call[resource.call_id].append(FileView.of(resource))
-    writing = open_step(steps) if task.is_active else None
+    writing = (open_step(steps) or answer) if task.is_active else None
     text = BlockStream(writing.text if writing else "")
     tool_count = sum(step.kind == Step.Kind.TOOL for step in steps)
     failed_count = sum(step.kind == Step.Kind.TOOL and step.status == Step.Status.FAILED for step in steps)
@@ -201,7 +211,8 @@ def task_view(
         agent_title=config["title"],
         is_demo=config["provider"] == "demo",
         steps=tuple(
-            StepView.of(step, by_call.get(step.call_id or "", ()), text=step is not answer and step is not writing)
+            known.get(step.seq)
+            or StepView.of(step, by_call.get(step.call_id or "", ()), text=step is not answer and step is not writing)
             for step in listed
             if task.is_active or every_step
         ),
@@ -241,14 +252,14 @@ def answer_text(task: Task) -> str:
 
 
 def _answer_step(task: Task, steps: Sequence[Step]) -> Step | None:
-    """The last thing the model said, if nothing came after it."""
-    if not steps or task.is_active:
-        return None
+    """The last thing the model said, if nothing came after it. While the task is active that is a whole answer which
+    asked for no calls: the task will end with it, and until then it must not look like a step."""
     said = (step for step in reversed(steps) if step.kind == Step.Kind.MODEL)
     last = next(said, None)
     if last is None or not last.text or any(step.parent_seq == last.seq for step in steps):
         return None
-    return last if last.status in (Step.Status.DONE, Step.Status.CANCELLED, Step.Status.FAILED) else None
+    ended = (Step.Status.DONE,) if task.is_active else (Step.Status.DONE, Step.Status.CANCELLED, Step.Status.FAILED)
+    return last if last.status in ended else None
 
 
 def _is_listed(step: Step, steps: Sequence[Step], answer: Step | None) -> bool:

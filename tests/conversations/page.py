@@ -29,7 +29,10 @@ class Page:
     def text(self, selector: str) -> str:
         """The words below the first element that `selector` finds, "" if none does."""
         element = self.soup.select_one(selector)
-        return " ".join(element.get_text(" ").split()) if element else ""
+        if element is None:
+            return ""
+        element.smooth()  # Words that were added to a text belong to it.
+        return " ".join(element.get_text(" ").split())
 
     def outline(self) -> list[str]:
         """One line for each element and text of the body: what two pages must have alike to look alike.
@@ -38,6 +41,7 @@ class Page:
         """
         body = self.soup.body
         assert body is not None
+        body.smooth()
         return [f"{'  ' * depth}{line}" for depth, line in _lines(body, 0)]
 
     def _swap(self, style: str, place: Tag, new: Tag) -> None:

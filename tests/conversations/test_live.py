@@ -18,18 +18,23 @@ import pytest
 import redis
 from channels.testing import WebsocketCommunicator
 from django.conf import settings
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from agentsite.asgi import application
 from conversations import actions
+from conversations.fragments import Snapshot
 from conversations.models import Conversation, Turn
 from executor import actions as tasks
+from executor.actions import create_task
 from executor.core.errors import LLMError
 from executor.core.messages import ToolCall
+from executor.core.messages import user as user_message
 from executor.hints import notify
 from executor.live import stream_key
-from executor.models import Agent, Status, Task
+from executor.models import Agent, Status, Step, Task
 from tests.conversations.page import Page
 from tests.conversations.worker import Work, db
 from tools.core.context import NewFile
@@ -483,3 +488,45 @@ async def eventually(true: Callable[[], bool]) -> None:
     while not true():
         assert time.monotonic() < end
         await asyncio.sleep(0.02)
+
+
+async def test_words_find_their_place_in_every_kind_of_block(scene: Scene) -> None:
+    turn = await scene.send("Write one of each")
+    viewer = await scene.watch(turn.conversation)
+    work = await scene.work(turn.task)
+    await work.ask()
+    for piece in (
+        "Two wor", "ds here", ", and more.\n\n",
+        "- one", " item\n", "- another", " one\n  - with", " a child", " of its own\n\n",
+        "1. First", " comes", " this\n\n   and", " a paragraph\n\n",
+        "> Quoted", " words **bold**", " plain\n\n",
+        "```python\n", "x = 1", "\nif x < 2", ":\n    pass", "\n```\n\n",
+        "| a | b |\n|---|--:|\n", "| 1", " | 2 |\n\n", "The", " end.",
+    ):  # fmt: skip
+        work.say(piece)
+        await scene.is_quiet(work)
+    assert viewer.page.text(".answer").endswith("The end.")
+    assert viewer.page.soup.select_one(".answer ul ul li")
+
+
+def test_a_look_at_a_long_task_reads_only_what_is_new(alice: User, demo: Agent) -> None:
+    task, _ = create_task(alice, demo.current_version(), user_message("Count"))
+    Task.objects.filter(pk=task.pk).update(status=Status.RUNNING)
+
+    def add_steps(first: int, last: int) -> None:
+        Step.objects.bulk_create(
+            Step(task=task, seq=seq, kind="tool", status="done", fence=1, name="calculate", call_id=f"call-{seq}")
+            for seq in range(first, last + 1)
+        )
+
+    add_steps(1, 50)
+    before = Snapshot.load(task.pk)
+    add_steps(51, 52)
+    with CaptureQueriesContext(connection) as queries:
+        after = Snapshot.load(task.pk, before)
+    assert before
+    assert after
+    assert [step.seq for step in after.view.steps] == list(range(1, 53))
+    assert after.view == getattr(Snapshot.load(task.pk), "view", None)
+    assert '"seq" > 50' in " ".join(query["sql"] for query in queries)
+    assert after.view.steps[0] is before.view.steps[0]
