@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from asgiref.sync import async_to_sync
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q
 from django.db.models.functions import Now
@@ -15,11 +13,9 @@ from django.db.models.functions import Now
 from conversations.models import TITLE_LENGTH, Conversation, Turn
 from executor.actions import create_task
 from executor.core.messages import user as user_message
-from executor.hints import notify, send_to_pages
+from executor.hints import notify_soon, tell_pages_soon
 from executor.models import Agent, Task
 from users.models import User
-
-logger = logging.getLogger(__name__)
 
 #: How long a deleted conversation can still be had back.
 BIN_DAYS = 7
@@ -116,12 +112,8 @@ def _change(conversation: Conversation, when: Q | None = None, **changes: Any) -
 
 
 def _tell(task: Task) -> None:
-    transaction.on_commit(partial(async_to_sync(notify), task.user_id, task.pk))
+    transaction.on_commit(partial(notify_soon, task.user_id, task.pk))
 
 
 def _tell_pages(conversation: Conversation) -> None:
-    message = {"type": "conversation.changed", "conversation": str(conversation.pk)}
-    try:
-        async_to_sync(send_to_pages)(conversation.user_id, message)
-    except Exception as error:  # Redis is away; the pages find out when they connect again.
-        logger.warning("Pages could not be told of conversation %s: %s", conversation.pk, error)
+    tell_pages_soon(conversation.user_id, {"type": "conversation.changed", "conversation": str(conversation.pk)})

@@ -1,6 +1,5 @@
 from typing import Any
 
-from asgiref.sync import async_to_sync
 from django.apps import AppConfig
 
 
@@ -19,6 +18,6 @@ class ConversationsConfig(AppConfig):
 
 def close_sockets(user_id: int, **_: Any) -> None:
     """Let every open page of the person find out whether it may still listen."""
-    from executor.hints import send_to_pages
+    from executor.hints import tell_pages_soon
 
-    async_to_sync(send_to_pages)(user_id, {"type": "rights.changed"})
+    tell_pages_soon(user_id, {"type": "rights.changed"})

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import logging
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 from urllib.parse import parse_qs
 from uuid import UUID
 
-from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.db.models import Q
 from django.http import Http404
@@ -27,13 +25,12 @@ from conversations.access import conversations_of, get_conversation
 from conversations.actions import mark_seen
 from conversations.hub import get_hub
 from conversations.models import Conversation, Turn
+from executor.database import in_database
 from executor.hints import user_group
 from executor.models import ACTIVE, Status
 from users.models import User
 
 logger = logging.getLogger(__name__)
-
-in_thread = functools.partial(database_sync_to_async, thread_sensitive=False)
 
 #: Close codes of our own. A page that gets one of these does not come back by itself …
 LOGGED_OUT, NO_SUCH_CONVERSATION = 4401, 4404
@@ -65,7 +62,7 @@ class LiveConsumer(AsyncWebsocketConsumer):
         asked = {key: values[0] for key, values in parse_qs(self.scope["query_string"].decode("latin-1")).items()}
         self._since = _parse_time(asked.get("since", "")) - CLOCKS_DIFFER
         if "conversation" in asked:
-            conversation = await _find_conversation(user, asked["conversation"])
+            conversation = await in_database(_find_conversation, user, asked["conversation"])
             if conversation is None:
                 await self.close(NO_SUCH_CONVERSATION)
                 return
@@ -74,11 +71,11 @@ class LiveConsumer(AsyncWebsocketConsumer):
         self._group = user_group(user.pk)
         await self.channel_layer.group_add(self._group, self.channel_name)
         self._sender = asyncio.create_task(self._send_forever(), name="socket sender")
-        self.show(await _sidebar(user, self._conversation_id, self._since))
-        if self._conversation_id is not None:
-            for turn in await _turns_changed(self._conversation_id, self._since):
-                await self._follow(turn)
-            self.show(await _composer_actions(self._conversation_id))
+        turns, pieces = await in_database(_news_since, user, self._conversation_id, self._since)
+        for turn in turns:
+            await self._follow(turn)
+        for piece in pieces:
+            self.show(piece)
 
     async def disconnect(self, code: int) -> None:
         get_hub().leave(self)
@@ -107,20 +104,13 @@ class LiveConsumer(AsyncWebsocketConsumer):
 
     async def task_changed(self, event: dict[str, Any]) -> None:
         """A task of this person began, ended or was stopped somewhere."""
-        turn = await _turn_of(self._user, UUID(event["task"]))
-        if turn is None:
-            return
-        # A task may be over before we hear of its beginning. Only what was seen to end needs no further look.
-        if turn.conversation_id == self._conversation_id and (turn.task.is_active or turn.task_id not in self._over):
-            await self._follow(turn)
-        await self._refresh(turn.task_id)
+        await self._refresh(UUID(event["task"]))
 
     async def conversation_changed(self, event: dict[str, Any]) -> None:
         """A conversation of this person was renamed, deleted, pinned, read …"""
         async with self._refreshing:
-            self.show(await _sidebar(self._user, self._conversation_id))
-            if self._conversation_id and event["conversation"] == str(self._conversation_id):
-                self.show(await _title(self._user, self._conversation_id))
+            for piece in await in_database(_renamed, self._user, UUID(event["conversation"]), self._conversation_id):
+                self.show(piece)
 
     async def rights_changed(self, event: dict[str, Any]) -> None:
         """The person was suspended, or a session of theirs ended. Whoever may still listen connects again."""
@@ -128,24 +118,20 @@ class LiveConsumer(AsyncWebsocketConsumer):
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
+    async def _refresh(self, task_id: UUID) -> None:
+        """Show what a task's change means for this page: its turn, Send or Stop, the sidebar."""
+        async with self._refreshing:  # So that what was read first is shown first.
+            turn, pieces = await in_database(_news_of, self._user, task_id, self._conversation_id)
+            # A task may be over before we hear of its beginning. Only what was seen to end needs no further look.
+            if turn is not None and (turn.task.is_active or task_id not in self._over):
+                await self._follow(turn)
+            for piece in pieces:
+                self.show(piece)
+
     async def _follow(self, turn: Turn) -> None:
         if turn.created_at >= self._since and not get_hub().is_followed(turn.task_id, self):
-            self.show(await _turn_html(turn))
+            self.show(await in_database(_turn_html, turn))
         await get_hub().follow(turn.task_id, self)
-
-    async def _refresh(self, task_id: UUID) -> None:
-        """The sidebar's line of the conversation that the task belongs to and, on its page, Send or Stop."""
-        async with self._refreshing:  # So that what was read first is shown first.
-            turn = await _turn_of(self._user, task_id)
-            if turn is None:
-                return
-            if turn.conversation_id == self._conversation_id:
-                await _mark_seen(turn.conversation)
-                self.show(await _composer_actions(turn.conversation_id))
-            if turn.task.status == Status.QUEUED:  # A new message brings its conversation to the top.
-                self.show(await _sidebar(self._user, self._conversation_id))
-            else:
-                self.show(await _sidebar_item(turn.conversation_id, self._conversation_id))
 
     async def _send_forever(self) -> None:
         """One message for each piece: htmx finds the places of a whole message before it changes any."""
@@ -166,7 +152,6 @@ def _parse_time(seconds: str) -> datetime:
         return datetime.now(UTC)
 
 
-@in_thread
 def _find_conversation(user: User, conversation_id: str) -> Conversation | None:
     try:
         return get_conversation(user, UUID(conversation_id))
@@ -174,51 +159,47 @@ def _find_conversation(user: User, conversation_id: str) -> Conversation | None:
         return None
 
 
-@in_thread
-def _turns_changed(conversation_id: UUID, since: datetime) -> list[Turn]:
-    """Those whose task is at work, or was after `since`."""
+def _news_since(user: User, current_id: UUID | None, since: datetime) -> tuple[list[Turn], list[str]]:
+    """The turns of the page's conversation that changed after `since` or will, and what else did."""
+    pieces = []
+    touched = Q(active_at__gte=since) | Q(turns__task__ended_at__gte=since)
+    if conversations_of(user).filter(touched).exists():
+        pieces.append(_sidebar(user, current_id))
+    if current_id is None:
+        return [], pieces
     changed = Q(task__status__in=ACTIVE) | Q(task__ended_at__gte=since)
-    turns = Turn.objects.filter(changed, conversation=conversation_id).order_by("position")
-    return list(turns.select_related("task__agent_version"))
+    turns = Turn.objects.filter(changed, conversation=current_id).order_by("position")
+    return list(turns.select_related("task__agent_version")), [*pieces, fragments.composer_actions(current_id)]
 
 
-@in_thread
-def _turn_of(user: User, task_id: UUID) -> Turn | None:
+def _news_of(user: User, task_id: UUID, current_id: UUID | None) -> tuple[Turn | None, list[str]]:
+    """The turn that the task answers, if it is on the page, and what changed around it."""
     turns = Turn.objects.filter(task=task_id, conversation__user=user)
-    return turns.select_related("conversation", "task__agent_version").first()
+    turn = turns.select_related("conversation", "task__agent_version").first()
+    if turn is None:
+        return None, []
+    is_here = turn.conversation_id == current_id
+    pieces = []
+    if is_here:
+        mark_seen(turn.conversation)
+        pieces.append(fragments.composer_actions(turn.conversation_id))
+    if turn.task.status == Status.QUEUED:  # A new message brings its conversation to the top.
+        pieces.append(_sidebar(user, current_id))
+    else:
+        pieces.append(fragments.conversation_changed(turn.conversation_id, current_id))
+    return turn if is_here else None, pieces
 
 
-@in_thread
+def _renamed(user: User, conversation_id: UUID, current_id: UUID | None) -> list[str]:
+    pieces = [_sidebar(user, current_id)]
+    if conversation_id == current_id and (current := conversations_of(user).filter(pk=current_id).first()):
+        pieces.append(fragments.title_changed(current))
+    return pieces
+
+
 def _turn_html(turn: Turn) -> str:
     return fragments.turn_added(fragments.turn_views([turn])[0])
 
 
-@in_thread
-def _composer_actions(conversation_id: UUID) -> str:
-    return fragments.composer_actions(conversation_id)
-
-
-@in_thread
-def _sidebar(user: User, current_id: UUID | None, since: datetime | None = None) -> str:
-    """All of it; with `since` only if it may have changed after that time."""
-    if since is not None:
-        touched = Q(active_at__gte=since) | Q(turns__task__ended_at__gte=since)
-        if not conversations_of(user).filter(touched).exists():
-            return ""
+def _sidebar(user: User, current_id: UUID | None) -> str:
     return fragments.sidebar(user, reverse("conversation", args=[current_id]) if current_id else "")
-
-
-@in_thread
-def _sidebar_item(conversation_id: UUID, current_id: UUID | None) -> str:
-    return fragments.conversation_changed(conversation_id, current_id)
-
-
-@in_thread
-def _title(user: User, conversation_id: UUID) -> str:
-    conversation = conversations_of(user).filter(pk=conversation_id).first()
-    return fragments.title_changed(conversation) if conversation else ""
-
-
-@in_thread
-def _mark_seen(conversation: Conversation) -> None:
-    mark_seen(conversation)

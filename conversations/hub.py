@@ -22,7 +22,6 @@ from typing import Any, Protocol, cast
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
-from channels.db import database_sync_to_async
 from django.conf import settings
 from redis import asyncio as redis
 from redis.exceptions import RedisError
@@ -31,6 +30,7 @@ from conversations import fragments
 from conversations.fragments import Snapshot
 from conversations.markdown import BlockStream
 from conversations.present import TaskView, with_text
+from executor.database import in_database
 from executor.live import stream_key
 
 logger = logging.getLogger(__name__)
@@ -44,8 +44,6 @@ STREAM_WITHIN = 1.0
 #: after so many seconds.
 DRAW_SHARE = 0.05
 DRAW_AFTER = 1.0
-
-load = database_sync_to_async(Snapshot.load, thread_sensitive=False)
 
 
 class Viewer(Protocol):
@@ -126,7 +124,7 @@ class Feed:
         """Look at the rows, and send what is different."""
         async with self._looking:  # So that an earlier look never ends after a later one.
             self._behind = False
-            self._snapshot = await load(self.task_id, self._snapshot)
+            self._snapshot = await in_database(Snapshot.load, self.task_id, self._snapshot)
             self._draw()
 
     def _open(self, text: BlockStream | None, seq: int, said: str) -> None:
@@ -209,7 +207,7 @@ class Hub:
                 entries = cast(Any, await self._redis.xrange(stream_key(task_id)))
         except (RedisError, OSError) as error:
             logger.warning("Redis does not answer: %s", error)
-        snapshot = await load(task_id)
+        snapshot = await in_database(Snapshot.load, task_id)
         if snapshot is None:
             return None
         feed = Feed(snapshot)
@@ -251,8 +249,12 @@ class Hub:
 
     async def _ring(self) -> None:
         try:
-            await self._redis.xadd(self._bell, {"e": ""}, maxlen=1)
-            await self._redis.expire(self._bell, 60)
+            await (
+                self._redis.pipeline(transaction=False)
+                .xadd(self._bell, {"e": ""}, maxlen=1)
+                .expire(self._bell, 60)
+                .execute()
+            )
         except (RedisError, OSError) as error:
             logger.warning("Redis does not answer: %s", error)
 

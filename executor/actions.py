@@ -5,12 +5,11 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from asgiref.sync import async_to_sync
 from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 
 from executor.core.messages import Message, message_to_json
-from executor.hints import notify, wake
+from executor.hints import notify_soon, wake
 from executor.journal import clean_json
 from executor.models import AgentVersion, Status, Task
 from users.models import User
@@ -79,7 +78,7 @@ def _change(task: Task, when: tuple[Status, ...], **changes: Any) -> bool:
     with transaction.atomic():
         if not Task.objects.filter(pk=task.pk, status__in=when).update(**changes):
             return False
-        transaction.on_commit(partial(async_to_sync(notify), task.user_id, task.pk))
+        transaction.on_commit(partial(notify_soon, task.user_id, task.pk))
     task.refresh_from_db()
     return True
 

@@ -1,4 +1,4 @@
-"""Database calls from the worker's event loop.
+"""Database calls from an event loop: the worker's, and that of the sockets.
 
 Each transition is a short sync function that runs on a database thread which keeps its connection. SQLite has one
 writer, so one thread; other databases get a few. (Django's own async ORM uses one thread for all and reconnects.)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import atexit
+import functools
 import logging
+import threading
+from concurrent.futures import Future, wait
 from typing import Any
 from uuid import UUID
 
@@ -17,19 +22,46 @@ def user_group(user_id: int) -> str:
     return f"user-{user_id}"
 
 
-async def send_to_pages(user_id: int, message: dict[str, Any]) -> None:
-    """Send `message` to every open page of the person. Raises what Redis raises."""
+async def tell_pages(user_id: int, message: dict[str, Any]) -> None:
+    """Send `message` to every open page of the person. What is missed is seen on the next look."""
     layer = get_channel_layer()
     assert layer is not None  # settings.CHANNEL_LAYERS
-    await layer.group_send(user_group(user_id), message)
+    try:
+        await layer.group_send(user_group(user_id), message)
+    except Exception as error:  # Redis is away, in one of the many ways that the layer does not name.
+        logger.warning("Pages could not be told %s: %s", message, error)
 
 
 async def notify(user_id: int, task_id: UUID) -> None:
     """Tell the person's pages that the task changed its state."""
-    try:
-        await send_to_pages(user_id, {"type": "task.changed", "task": str(task_id)})
-    except Exception as error:  # Redis is away, in one of the many ways that the layer does not name.
-        logger.warning("Pages could not be told of task %s: %s", task_id, error)
+    await tell_pages(user_id, _task_changed(task_id))
+
+
+def tell_pages_soon(user_id: int, message: dict[str, Any]) -> None:
+    """`tell_pages` for sync code, which neither waits for it nor pays for a connection each time."""
+    future = asyncio.run_coroutine_threadsafe(tell_pages(user_id, message), _loop())
+    _unsaid.add(future)
+    future.add_done_callback(_unsaid.discard)
+
+
+def notify_soon(user_id: int, task_id: UUID) -> None:
+    tell_pages_soon(user_id, _task_changed(task_id))
+
+
+def _task_changed(task_id: UUID) -> dict[str, Any]:
+    return {"type": "task.changed", "task": str(task_id)}
+
+
+_unsaid: set[Future[None]] = set()
+
+
+@functools.cache
+def _loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="hints", daemon=True).start()
+    # A command that ends right away has still something to say.
+    atexit.register(lambda: wait(set(_unsaid), timeout=1))
+    return loop
 
 
 def wake(task_id: UUID) -> None:

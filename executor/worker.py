@@ -126,7 +126,6 @@ class WorkerProcess:
             run = self._runs[task_id] = Run(journal, self._publisher)
             if self._draining:  # Since the message came.
                 run.interrupt(Interruption.HAND_OVER)
-            await notify(journal.task.user_id, task_id)
             waiting = await run.execute()
             await notify(journal.task.user_id, task_id)
         finally:
