@@ -83,9 +83,10 @@ function start() {
   document.addEventListener("htmx:before:swap", ({ detail }) => {
     for (const { target } of detail.tasks) {
       const element = target?.id?.startsWith?.("task-")
-        ? target.querySelector(".answer, .foot")
+        ? target.querySelector(".answer")
         : target?.id === "older" && target.nextElementSibling;
-      if (element) held.set(detail.ctx, { id: element.id, top: element.getBoundingClientRect().top });
+      // (An answer without a word is nowhere yet.)
+      if (element && element.getClientRects().length) held.set(detail.ctx, { id: element.id, top: element.getBoundingClientRect().top });
     }
   });
   document.addEventListener("htmx:after:swap", ({ detail }) => {
@@ -94,7 +95,7 @@ function start() {
     if (!element) return;
     const moved = () => element.getBoundingClientRect().top - top;
     // The page stays at its end when the free room shrinks by as much as the content above did.
-    if (following && room) setRoom(room + moved());
+    if (following && room) setRoom(room + Math.min(0, moved()));
     else if (Math.abs(moved()) > 1) root.scrollBy({ top: moved(), behavior: "instant" });
   });
 
