@@ -52,7 +52,7 @@ class Turn(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
-        ordering = ("conversation", "position")
+        ordering = ("position",)
         indexes = [models.Index(fields=("conversation", "-position"), name="turn_by_position")]
 
     def __str__(self) -> str:

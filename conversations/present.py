@@ -167,7 +167,7 @@ def task_views(tasks: Iterable[Task], *, every_step: bool = False) -> dict[UUID,
     """Views of many tasks in four queries. Finished tasks come without their steps unless `every_step`."""
     by_id = {task.pk: task for task in tasks}
     shown = [pk for pk, task in by_id.items() if task.is_active or every_step]
-    ordered = Step.objects.order_by("task", "seq")
+    ordered = Step.objects.order_by("seq")
     steps: dict[UUID, list[Step]] = defaultdict(list)
     for step in ordered.filter(task__in=shown).defer("native"):
         steps[step.task_id].append(step)

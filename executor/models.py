@@ -266,7 +266,7 @@ class Step(models.Model):
     v = models.PositiveSmallIntegerField(default=1, editable=False)
 
     class Meta:
-        ordering = ("task", "seq")
+        ordering = ("seq",)
         constraints = [
             models.UniqueConstraint(fields=("task", "seq"), name="one_step_per_seq"),
             models.UniqueConstraint(fields=("task", "call_id"), name="one_step_per_call"),
@@ -289,7 +289,7 @@ class Checkpoint(models.Model):
     created_at = models.DateTimeField(db_default=Now())
 
     class Meta:
-        ordering = ("task", "seq")
+        ordering = ("seq",)
         constraints = [models.UniqueConstraint(fields=("task", "seq"), name="one_checkpoint_per_step")]
 
     def __str__(self) -> str:
