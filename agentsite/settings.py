@@ -91,6 +91,7 @@ DATABASES = {"default": env.db_url("DATABASE_URL", default=f"sqlite:///{DATA_DIR
 if "ENGINE" not in DATABASES["default"]:
     raise ImproperlyConfigured("DATABASE_URL must look like postgres://user:password@host:5432/name")
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    DATABASES["default"]["ENGINE"] = "agentsite.sqlite"
     # Writers take their lock when the transaction begins and wait for it, so "database is locked" does not happen.
     DATABASES["default"]["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",

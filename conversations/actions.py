@@ -82,7 +82,9 @@ def restore(conversation: Conversation) -> None:
 def mark_seen(conversation: Conversation) -> None:
     """The person looks at it. Written, and told to their other pages, only where there was something new."""
     news = Task.objects.filter(turn__conversation=OuterRef("pk"), ended_at__gt=OuterRef("seen_at"))
-    _change(conversation, Q(seen_at=None) | Q(Exists(news)), seen_at=Now())
+    unseen = Conversation.objects.filter(Q(seen_at=None) | Q(Exists(news)), pk=conversation.pk)
+    if unseen.exists():  # Most looks find nothing new; they should not wait for a turn to write.
+        _change(conversation, seen_at=Now())
 
 
 def empty_bin() -> int:
@@ -105,9 +107,9 @@ def first_words(text: str) -> str:
     return f"{title[: TITLE_LENGTH - 1]}…" if len(words) > 6 or len(title) > TITLE_LENGTH else title
 
 
-def _change(conversation: Conversation, when: Q | None = None, **changes: Any) -> None:
+def _change(conversation: Conversation, **changes: Any) -> None:
     with transaction.atomic():
-        if Conversation.objects.filter(when or Q(), pk=conversation.pk).update(**changes):
+        if Conversation.objects.filter(pk=conversation.pk).update(**changes):
             transaction.on_commit(partial(_tell_pages, conversation))
 
 

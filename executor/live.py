@@ -33,6 +33,9 @@ from executor.journal import clean
 logger = logging.getLogger(__name__)
 
 FLUSH = 0.05
+#: With many streams each is sent less often: no eye sees it, and everything behind them has less to do.
+FLUSH_PER_STREAM = 0.001
+FLUSH_AT_MOST = 0.15
 LIFETIME = 3600
 LIFETIME_AFTER_END = 120
 
@@ -70,14 +73,15 @@ class Publisher:
         while not self._closing:
             await self._wake.wait()
             self._wake.clear()
-            await self._send()
-            await asyncio.sleep(FLUSH)
+            sent = await self._send()
+            await asyncio.sleep(min(FLUSH + sent * FLUSH_PER_STREAM, FLUSH_AT_MOST))
 
-    async def _send(self) -> None:
+    async def _send(self) -> int:
+        """Returns for how many streams there was something to say."""
         streams, self._dirty = self._dirty, set()
         batches = [(stream, stream.take()) for stream in streams]
         if not batches:
-            return
+            return 0
         pipeline = self._redis.pipeline(transaction=False)
         for _, commands in batches:
             for command in commands:
@@ -89,9 +93,10 @@ class Publisher:
             for stream, _ in batches:
                 stream.lost()
             await asyncio.sleep(0.5)
-            return
+            return len(batches)
         for stream, commands in batches:
             stream.sent([next(replies) for _ in commands])
+        return len(batches)
 
 
 class TaskStream:

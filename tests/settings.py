@@ -12,7 +12,7 @@ os.environ["AGENTSITE_DATA"] = str(Path(os.environ["AGENTSITE_TEST_ROOT"]) / _wo
 from agentsite.settings import *  # noqa: E402, F403
 from agentsite.settings import DATA_DIR, DATABASES  # noqa: E402
 
-if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+if DATABASES["default"]["ENGINE"] == "agentsite.sqlite":
     # A file as in the product: threads see each other's writes, and wait for each other as they do there.
     DATABASES["default"]["TEST"] = {"NAME": str(DATA_DIR / "test.sqlite3")}
 
