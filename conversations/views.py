@@ -239,9 +239,10 @@ def _chat(
     context = {
         **_frame(request, found),
         **_agents(found.agent.name if found.agent else ""),
+        # Asked first: a page that shows a task at work must look again, or without JavaScript it shows that for ever.
+        "active_task": fragments.active_task(found.pk),
         **_turns(found, before),
         "conversation": conversation_views(Conversation.objects.filter(pk=found.pk))[0],
-        "active_task": fragments.active_task(found.pk),
         **_refused(form),
     }
     return render(request, "conversations/chat.html", context, status=422 if form else 200)

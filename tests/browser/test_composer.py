@@ -103,7 +103,6 @@ def test_a_double_click_sends_once(where: str, tab: Tab, model_server: ModelServ
 def test_the_message_is_echoed_at_once(tab: Tab, model_server: ModelServer) -> None:
     begin(tab)
     model_server.script([HELLO])
-    tab.page.route("**/send/", lambda route: (tab.page.wait_for_timeout(600), route.continue_()))
     tab.composer.fill("hear me")
     milliseconds = tab.run("""async () => {
         const before = performance.now();

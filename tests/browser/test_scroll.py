@@ -20,7 +20,8 @@ from django.utils import timezone
 from conversations.models import Conversation, Turn
 from executor.models import Agent, Step, Task
 from users.models import User
-now, user, agent = timezone.now() - timedelta(hours=1), User.objects.get(username={name!r}), Agent.objects.get(name="model")
+now = timezone.now() - timedelta(hours=1)
+user, agent = User.objects.get(username={name!r}), Agent.objects.get(name="model")
 conversation = Conversation.objects.create(user=user, agent=agent, title="Long", active_at=now, seen_at=now)
 words = "And so on. " * 30
 tasks = Task.objects.bulk_create(
