@@ -121,13 +121,16 @@ async def floor_of(base_url: str) -> dict[str, float]:
 async def warm_up(viewer: Viewer) -> None:
     """What is built once in a process is not what a message costs."""
     await viewer.open()
+    await viewer.connect()
     for _ in range(3):
-        await viewer.watch("Go.")
+        await viewer.ask("Go.")
+    await viewer.close()
 
 
 async def first_token(viewer: Viewer, floor: list[float]) -> list[Row]:
     await viewer.open()
-    times = [(await viewer.watch("Go.")).first_token for _ in range(ROUNDS)]
+    await viewer.connect()
+    times = [(await viewer.ask("Go.")).first_token for _ in range(ROUNDS)]
     return [
         Row(
             f"Time to first token, idle, p50 / p95 of {ROUNDS}",
@@ -146,10 +149,11 @@ async def first_token(viewer: Viewer, floor: list[float]) -> list[Row]:
 
 async def cpu_of_one(site: Site, viewer: Viewer, floor: float) -> list[Row]:
     await viewer.open()
+    await viewer.connect()
     before = {name: cpu_seconds([pid]) for name, pid in all_of(site).items()}
     rounds = 5
     for _ in range(rounds):
-        await viewer.watch("Go.")
+        await viewer.ask("Go.")
     used = {name: cpu_seconds([pid]) - before[name] for name, pid in all_of(site).items()}
     return [cpu_row("CPU per 1,000 tokens, one stream", used, rounds * TOKENS, floor)]
 
@@ -157,12 +161,14 @@ async def cpu_of_one(site: Site, viewer: Viewer, floor: float) -> list[Row]:
 async def many(site: Site, viewers: list[Viewer], floor: dict[str, float]) -> list[Row]:
     for viewer in viewers:
         await viewer.open()
-    await asyncio.sleep(2)
+    await asyncio.gather(*(viewer.connect() for viewer in viewers))
     before = {name: cpu_seconds([pid]) for name, pid in all_of(site).items()}
-    watching = asyncio.gather(*(viewer.watch("Go.") for viewer in viewers), return_exceptions=True)
+    watching = asyncio.gather(*(viewer.ask("Go.") for viewer in viewers), return_exceptions=True)
     await asyncio.sleep(IDEAL / 2)
     memory = memory_mb(all_of(site).values())
     results = await watching
+    for viewer in viewers:
+        await viewer.close()
     used = {name: cpu_seconds([pid]) - before[name] for name, pid in all_of(site).items()}
     seen = [result for result in results if isinstance(result, Seen)]
     lost = sum(TOKENS - tokens_in(result.last) for result in seen)
@@ -193,8 +199,9 @@ async def many(site: Site, viewers: list[Viewer], floor: dict[str, float]) -> li
 async def loop(viewer: Viewer, steps: int) -> Row:
     """A task of `steps` function calls by a model that answers at once."""
     await viewer.open()
+    await viewer.connect()
     turns = [{"calls": [{"name": "calculate", "arguments": {"expression": f"{n}+1"}}]} for n in range(steps)]
-    seen = await viewer.watch(f"@turns {json.dumps([*turns, {'text': 'Done.'}])}")
+    seen = await viewer.ask(f"@turns {json.dumps([*turns, {'text': 'Done.'}])}")
     per_step = seen.seconds / steps * 1000
     return Row(
         f"Function-call loop of {steps} steps, per step", "–", f"{per_step:.1f} ms ({seen.status})", "≤ 6 ms, flat"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import time
 from dataclasses import dataclass, field
@@ -11,8 +12,6 @@ import httpx2
 import websockets
 
 TASK = re.compile(r'id="task-([0-9a-f-]+)"')
-OVER = re.compile(r'id="task-([0-9a-f-]+)" data-status="(?:done|failed|stopped|needs_attention)"')
-STATUS = re.compile(r'data-status="(\w+)"')
 FIRST_WORD = re.compile(r"<p>\w")  # People's own words and the page's are never a bare paragraph.
 
 
@@ -30,6 +29,7 @@ class Seen:
 
 
 CSRF = "c" * 32
+QUIET = 0.5  # Seconds without a message after which a page has all it gets at first.
 PATIENCE = 120.0  # Seconds after which an answer counts as failed.
 
 
@@ -42,6 +42,7 @@ class Viewer:
         self._headers = {"Cookie": f"sessionid={session}; csrftoken={CSRF}", "X-CSRFToken": CSRF, "Origin": address}
         self._agent = agent
         self.path = ""
+        self._socket: websockets.ClientConnection
 
     async def open(self) -> None:
         """A new conversation. The model is asked to answer with almost nothing."""
@@ -50,32 +51,52 @@ class Viewer:
         )
         self.path = response.headers["location"]
 
-    async def watch(self, text: str) -> Seen:
-        """Send `text` and watch until the answer is complete."""
-        seen = Seen()
+    async def connect(self) -> None:
+        """Open the page's socket and take what every page gets when it comes."""
         url = f"{self._address.replace('http', 'ws', 1)}/live/?conversation={self.path.strip('/').split('/')[-1]}"
         headers = {"Cookie": self._headers["Cookie"]}
-        async with websockets.connect(
+        self._socket = await websockets.connect(
             url, additional_headers=headers, origin=self._address, compression=None, max_size=None, open_timeout=60
-        ) as socket:
-            await socket.recv()  # The repaint that every page gets when it comes.
-            began = time.perf_counter()
-            sending = asyncio.create_task(self._send(text))
-            over: dict[str, str] = {}
-            async with asyncio.timeout(PATIENCE):
-                async for message in socket:
-                    now = time.perf_counter() - began
-                    seen.bytes += len(message)
-                    seen.messages += 1
-                    if not seen.first_token and FIRST_WORD.search(str(message)):
-                        seen.first_token = now
-                    over |= {task: str(message) for task in OVER.findall(str(message))}
-                    # The answer of before may be repainted as well; wait for that of this message.
-                    if over and (task := await sending) in over:
-                        seen.seconds, seen.last = now, over[task][over[task].index(f'id="task-{task}"') :]
-                        seen.status = STATUS.search(seen.last)[1]
-                        break
+        )
+        with contextlib.suppress(TimeoutError):
+            while True:
+                async with asyncio.timeout(QUIET):
+                    await self._socket.recv()
+
+    async def close(self) -> None:
+        await self._socket.close()
+
+    async def ask(self, text: str) -> Seen:
+        """Send `text` and watch until the answer is complete. Raises TimeoutError."""
+        seen = Seen()
+        began = time.perf_counter()
+        sending = asyncio.create_task(self._send(text))
+        early: list[tuple[float, str]] = []
+        async with asyncio.timeout(PATIENCE):
+            async for message in self._socket:
+                now = time.perf_counter() - began
+                seen.bytes += len(message)
+                seen.messages += 1
+                early.append((now, str(message)))
+                if not sending.done():
+                    continue  # Until the answer to the POST names the task, nobody knows what is about it.
+                task = sending.result()
+                for when, html in early:
+                    self._look(seen, task, when, html)
+                early.clear()
+                if seen.status:
+                    break
         return seen
+
+    def _look(self, seen: Seen, task: str, now: float, html: str) -> None:
+        """What a message tells of the task; answers of before may be repainted as well."""
+        at = max(html.find(f"#open-{task}"), html.find(f"#answer-{task}"), html.find(f'id="task-{task}"'))
+        if at < 0:
+            return
+        if not seen.first_token and FIRST_WORD.search(html, at):
+            seen.first_token = now
+        if over := re.compile(f'id="task-{task}" data-status="(done|failed|stopped|needs_attention)"').search(html):
+            seen.status, seen.seconds, seen.last = over[1], now, html[over.start() :]
 
     async def _send(self, text: str) -> str:
         """Returns the id of the task that answers."""

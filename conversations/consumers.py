@@ -95,6 +95,8 @@ class LiveConsumer(AsyncWebsocketConsumer):
             self._more.set()
 
     def task_over(self, task_id: UUID) -> None:
+        if task_id in self._over:
+            return
         self._over.add(task_id)
         task = asyncio.get_running_loop().create_task(self._refresh(task_id), name="socket refresh")
         self._refreshes.add(task)
@@ -104,7 +106,11 @@ class LiveConsumer(AsyncWebsocketConsumer):
 
     async def task_changed(self, event: dict[str, Any]) -> None:
         """A task of this person began, ended or was stopped somewhere."""
-        await self._refresh(UUID(event["task"]))
+        task_id = UUID(event["task"])
+        if not event["over"]:
+            self._over.discard(task_id)
+        if task_id not in self._over:  # Otherwise the hub has told it already.
+            await self._refresh(task_id)
 
     async def conversation_changed(self, event: dict[str, Any]) -> None:
         """A conversation of this person was renamed, deleted, pinned, read …"""
@@ -124,6 +130,8 @@ class LiveConsumer(AsyncWebsocketConsumer):
             turn, pieces = await in_database(_news_of, self._user, task_id, self._conversation_id)
             # A task may be over before we hear of its beginning. Only what was seen to end needs no further look.
             if turn is not None and (turn.task.is_active or task_id not in self._over):
+                if not turn.task.is_active:
+                    self._over.add(task_id)
                 await self._follow(turn)
             for piece in pieces:
                 self.show(piece)
@@ -175,7 +183,7 @@ def _news_since(user: User, current_id: UUID | None, since: datetime) -> tuple[l
 def _news_of(user: User, task_id: UUID, current_id: UUID | None) -> tuple[Turn | None, list[str]]:
     """The turn that the task answers, if it is on the page, and what changed around it."""
     turns = Turn.objects.filter(task=task_id, conversation__user=user)
-    turn = turns.select_related("conversation", "task__agent_version").first()
+    turn = turns.select_related("conversation", "parent", "task__agent_version").first()
     if turn is None:
         return None, []
     is_here = turn.conversation_id == current_id
@@ -183,11 +191,19 @@ def _news_of(user: User, task_id: UUID, current_id: UUID | None) -> tuple[Turn |
     if is_here:
         mark_seen(turn.conversation)
         pieces.append(fragments.composer_actions(turn.conversation_id))
-    if turn.task.status == Status.QUEUED:  # A new message brings its conversation to the top.
+    if turn.task.status == Status.QUEUED and _was_below(turn):  # A new message brings its conversation to the top.
         pieces.append(_sidebar(user, current_id))
     else:
         pieces.append(fragments.conversation_changed(turn.conversation_id, current_id))
     return turn if is_here else None, pieces
+
+
+def _was_below(turn: Turn) -> bool:
+    """Whether the turn's conversation was not the first one in the sidebar before."""
+    if turn.parent is None:
+        return True
+    others = Conversation.objects.filter(user=turn.conversation.user_id).exclude(pk=turn.conversation_id)
+    return others.filter(active_at__gt=turn.parent.created_at).exists()
 
 
 def _renamed(user: User, conversation_id: UUID, current_id: UUID | None) -> list[str]:

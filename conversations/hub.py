@@ -249,12 +249,10 @@ class Hub:
 
     async def _ring(self) -> None:
         try:
-            await (
-                self._redis.pipeline(transaction=False)
-                .xadd(self._bell, {"e": ""}, maxlen=1)
-                .expire(self._bell, 60)
-                .execute()
-            )
+            pipeline = self._redis.pipeline(transaction=False)
+            pipeline.xadd(self._bell, {"e": ""}, maxlen=1)
+            pipeline.expire(self._bell, 60)
+            await pipeline.execute()
         except (RedisError, OSError) as error:
             logger.warning("Redis does not answer: %s", error)
 

@@ -149,12 +149,18 @@ class _Growing:
     def _begin(self, at: int, tail: str, allowed: re.Pattern[str], hold: re.Pattern[str]) -> None:
         self._head, self._closing = str(self.html[:at]), str(self.html[at:])
         self._allowed, self._hold = allowed, hold
-        self._held = hold.search(tail)[0]  # type: ignore[index]  (it matches the empty end, too)
+        self._held = _end(hold, tail)
 
     def _show(self, text: str) -> None:
-        self._held = self._hold.search(text)[0]  # type: ignore[index]
+        self._held = _end(self._hold, text)
         self._head += escape(text[: len(text) - len(self._held)], quote=False)
         self.html = mark_safe(self._head + self._closing)  # noqa: S308  (escaped just above)
+
+
+def _end(pattern: re.Pattern[str], text: str) -> str:
+    """What `pattern` finds at the end of `text`."""
+    found = pattern.search(text)
+    return found[0] if found else ""
 
 
 def _harmless(text: str) -> str:

@@ -32,9 +32,9 @@ async def tell_pages(user_id: int, message: dict[str, Any]) -> None:
         logger.warning("Pages could not be told %s: %s", message, error)
 
 
-async def notify(user_id: int, task_id: UUID) -> None:
-    """Tell the person's pages that the task changed its state."""
-    await tell_pages(user_id, _task_changed(task_id))
+async def notify(user_id: int, task_id: UUID, *, over: bool = False) -> None:
+    """Tell the person's pages that the task changed its state; `over` if it has ended."""
+    await tell_pages(user_id, {"type": "task.changed", "task": str(task_id), "over": over})
 
 
 def tell_pages_soon(user_id: int, message: dict[str, Any]) -> None:
@@ -45,11 +45,7 @@ def tell_pages_soon(user_id: int, message: dict[str, Any]) -> None:
 
 
 def notify_soon(user_id: int, task_id: UUID) -> None:
-    tell_pages_soon(user_id, _task_changed(task_id))
-
-
-def _task_changed(task_id: UUID) -> dict[str, Any]:
-    return {"type": "task.changed", "task": str(task_id)}
+    tell_pages_soon(user_id, {"type": "task.changed", "task": str(task_id), "over": False})
 
 
 _unsaid: set[Future[None]] = set()

@@ -127,7 +127,7 @@ class WorkerProcess:
             if self._draining:  # Since the message came.
                 run.interrupt(Interruption.HAND_OVER)
             waiting = await run.execute()
-            await notify(journal.task.user_id, task_id)
+            await notify(journal.task.user_id, task_id, over=task_id not in waiting)
         finally:
             self._taken.discard(task_id)
             self._runs.pop(task_id, None)
