@@ -132,6 +132,13 @@ def test_an_answer_grows_on_the_screen_and_never_takes_a_word_back(tab: Tab) -> 
     assert tab.check_never_took_back() > 20
 
 
+def test_columns_of_a_table_stand_as_the_model_wants_them(tab: Tab) -> None:
+    tab.say("A table", Turn("| a | b | c |\n|:--|:-:|--:|\n| 1 | 2 | 3 |"))
+    tab.wait_until_over()
+    stand = "cells => cells.map(cell => getComputedStyle(cell).textAlign)"
+    assert tab.find("#turns td").evaluate_all(stand) == ["start", "center", "end"]
+
+
 def test_steps_come_live_and_one_that_was_opened_stays_open(tab: Tab) -> None:
     calls = [Turn(calls=(call("calculate", expression=f"{n} + 1"),), first_token=0.6) for n in range(5)]
     tab.say("Count", *calls, Turn("Five calls."))

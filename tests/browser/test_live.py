@@ -15,7 +15,7 @@ from tests.fakes.script import Turn
 pytestmark = pytest.mark.browser
 
 WORDS = 200
-SLOWLY = Turn(numbered(WORDS), rate=40)  # 5 s
+SLOWLY = Turn(numbered(WORDS), rate=50)  # 4 s
 #: What the browser itself says about a server that is away.
 AWAY = r"WebSocket connection to|ERR_CONNECTION_(REFUSED|RESET)|ERR_EMPTY_RESPONSE"
 
@@ -46,7 +46,7 @@ def test_a_page_opened_before_during_and_after_shows_the_same(tab: Tab, stranger
 
 
 def test_twelve_reloads_in_the_middle_of_an_answer_lose_nothing(tab: Tab) -> None:
-    tab.say("Now a lot", Turn(numbered(300), rate=40))
+    tab.say("Now a lot", Turn(numbered(300), rate=50))
     for number in range(1, 13):
         tab.wait_for_words(number * 12)
         seen = len(tab.words().split())
@@ -57,7 +57,7 @@ def test_twelve_reloads_in_the_middle_of_an_answer_lose_nothing(tab: Tab) -> Non
 
 
 def test_a_socket_that_breaks_six_times_is_not_noticed(tab: Tab) -> None:
-    tab.say("Now a lot", Turn(numbered(300), rate=40))
+    tab.say("Now a lot", Turn(numbered(300), rate=50))
     for number in range(1, 7):
         tab.wait_for_words(number * 25)
         tab.run("__sockets.at(-1).close()")
@@ -101,7 +101,7 @@ def test_two_tabs_show_each_other_what_is_said_and_done(tab: Tab, stranger: Call
 
 def test_a_web_process_that_dies_in_the_middle_of_an_answer_is_not_missed(tab: Tab, site: Site) -> None:
     tab.expects(AWAY)
-    tab.say("Now a lot", Turn(numbered(300), rate=40))
+    tab.say("Now a lot", Turn(numbered(300), rate=50))
     tab.wait_for_words(30)
     site.kill("web")
     tab.page.wait_for_function("() => __sockets.length > 1 && __sockets.at(-1).readyState === 1")
@@ -110,7 +110,7 @@ def test_a_web_process_that_dies_in_the_middle_of_an_answer_is_not_missed(tab: T
 
 def test_a_redis_that_dies_in_the_middle_of_an_answer_is_not_missed(tab: Tab, site: Site) -> None:
     tab.expects(AWAY)
-    tab.say("Now a lot", Turn(numbered(300), rate=40))
+    tab.say("Now a lot", Turn(numbered(300), rate=50))
     tab.wait_for_words(30)
     dead = site.kill("redis")
     site.wait_for_another("redis", dead)

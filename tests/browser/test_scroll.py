@@ -11,7 +11,7 @@ from tests.fakes.script import Turn
 pytestmark = pytest.mark.browser
 
 FROM_END = "document.scrollingElement.scrollHeight - innerHeight - document.scrollingElement.scrollTop"
-LONG = Turn("\n\n".join(numbered(40) for _ in range(40)), rate=250)
+LONG = Turn("\n\n".join(numbered(40) for _ in range(40)), rate=400)
 
 # What many messages would leave behind, without the work.
 MANY_TURNS = """
