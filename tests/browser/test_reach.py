@@ -17,17 +17,24 @@ pytestmark = pytest.mark.browser
 PHONE = {"has_touch": True, "is_mobile": True, "viewport": {"width": 390, "height": 844}}
 HELLO = Turn("Hello.")
 
-# Names the element that has the focus, and whether somebody who looks can tell.
-FOCUS = """() => {
+# Names the element that has the focus, and whether it looks different without: itself, or the frame it stands in.
+FOCUS = """async () => {
   const element = document.activeElement;
-  const own = getComputedStyle(element);
-  const seen = [element, element.closest(".composer, .search-field, .agent-picker")].filter(Boolean).some((each) => {
-    const style = getComputedStyle(each);
-    return style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 1 || style.boxShadow !== "none"
-      || each !== element;
-  });
   const name = element.getAttribute("aria-label") || element.textContent.trim() || element.name || element.id;
-  return { name, tag: element.localName, seen, hidden: own.visibility === "hidden" };
+  const places = [element, element.closest(".composer, .search-field")].filter(Boolean);
+  const look = () => places.map((place) => {
+    const { outlineStyle, outlineWidth, borderColor, boxShadow } = getComputedStyle(place);
+    return [outlineStyle, outlineWidth, borderColor, boxShadow].join();
+  }).join();
+  const focused = look();
+  element.blur();
+  let seen = look() !== focused;
+  if (!seen) {
+    await new Promise((done) => setTimeout(done, 300)); // Colours fade.
+    seen = look() !== focused;
+  }
+  element.focus({ preventScroll: true });
+  return { name, tag: element.localName, seen };
 }"""
 
 # Everything a finger may want to hit that is smaller than it. Links within a sentence are read, not hit.
