@@ -137,9 +137,8 @@ class LiveConsumer(AsyncWebsocketConsumer):
                 self.show(piece)
 
     async def _follow(self, turn: Turn) -> None:
-        if turn.created_at >= self._since and not get_hub().is_followed(turn.task_id, self):
-            self.show(await in_database(_turn_html, turn))
-        await get_hub().follow(turn.task_id, self)
+        is_new = turn.created_at >= self._since
+        await get_hub().follow(turn.task_id, self, turn if is_new else None)
 
     async def _send_forever(self) -> None:
         """One message for each piece: htmx finds the places of a whole message before it changes any."""
@@ -211,10 +210,6 @@ def _renamed(user: User, conversation_id: UUID, current_id: UUID | None) -> list
     if conversation_id == current_id and (current := conversations_of(user).filter(pk=current_id).first()):
         pieces.append(fragments.title_changed(current))
     return pieces
-
-
-def _turn_html(turn: Turn) -> str:
-    return fragments.turn_added(fragments.turn_views([turn])[0])
 
 
 def _sidebar(user: User, current_id: UUID | None) -> str:

@@ -29,7 +29,8 @@ from redis.exceptions import RedisError
 from conversations import fragments
 from conversations.fragments import Snapshot
 from conversations.markdown import BlockStream
-from conversations.present import TaskView, with_text
+from conversations.models import Turn
+from conversations.present import TaskView, TurnView, with_text
 from executor.database import in_database
 from executor.live import stream_key
 
@@ -65,6 +66,7 @@ class Feed:
         self.task_id: UUID = snapshot.view.id
         self.viewers: set[Viewer] = set()
         self.last_id = "0"
+        self.heard = True  # Something came from the stream since the poller last asked.
         self._snapshot: Snapshot | None = snapshot
         self._shown = snapshot.view
         self._looking = asyncio.Lock()
@@ -87,8 +89,13 @@ class Feed:
         """The task as its pages show it, for somebody who just came."""
         return fragments.task_repainted(self._shown)
 
+    def turn(self, turn: Turn) -> str:
+        """Its turn, for a page that may not have that yet."""
+        return fragments.turn_added(TurnView(turn.pk, turn.text, turn.created_at, self._shown))
+
     def take(self, entries: list[dict[str, Any]]) -> bool:
         """Fold `entries` in. Returns whether they say that the rows have changed."""
+        self.heard = True
         changed = False
         for entry in entries:
             match entry["k"]:
@@ -176,10 +183,11 @@ class Hub:
         self._reader: asyncio.Task[None] | None = None
         self._poller: asyncio.Task[None] | None = None
 
-    async def follow(self, task_id: UUID, viewer: Viewer) -> None:
+    async def follow(self, task_id: UUID, viewer: Viewer, turn: Turn | None = None) -> None:
         """Show `viewer` the task as it stands, and everything that happens to it from now on.
 
-        For somebody who follows it already: see now whether the rows have changed.
+        `turn` is that of the task if the page may not have it yet. For somebody who follows it already: see now whether
+        the rows have changed.
         """
         feed = self._feeds.get(task_id)
         known = feed is not None
@@ -189,6 +197,8 @@ class Hub:
                 return
             feed = self._feeds.setdefault(task_id, found)
         if viewer not in feed.viewers:
+            if turn is not None:
+                viewer.show(feed.turn(turn))
             viewer.show(feed.repaint())
             feed.viewers.add(viewer)
         if known:
@@ -214,11 +224,6 @@ class Hub:
         if entries:
             feed.begin(entries)
         return feed
-
-    def is_followed(self, task_id: UUID, viewer: Viewer) -> bool:
-        """Whether `viewer` is being shown the task. Then nobody else may change what its page shows of it."""
-        feed = self._feeds.get(task_id)
-        return feed is not None and viewer in feed.viewers
 
     def leave(self, viewer: Viewer) -> None:
         for feed in list(self._feeds.values()):
@@ -288,7 +293,10 @@ class Hub:
     async def _poll_forever(self) -> None:
         while self._feeds:
             await asyncio.sleep(POLL_EVERY)
-            await self._look_at(list(self._feeds.values()))
+            silent = [feed for feed in self._feeds.values() if not feed.heard]
+            for feed in self._feeds.values():
+                feed.heard = False
+            await self._look_at(silent)
 
     async def _look_at(self, feeds: list[Feed]) -> None:
         """Find out from the rows what is new. What fails is looked at again by the poller."""

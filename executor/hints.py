@@ -26,10 +26,13 @@ async def tell_pages(user_id: int, message: dict[str, Any]) -> None:
     """Send `message` to every open page of the person. What is missed is seen on the next look."""
     layer = get_channel_layer()
     assert layer is not None  # settings.CHANNEL_LAYERS
-    try:
-        await layer.group_send(user_group(user_id), message)
-    except Exception as error:  # Redis is away, in one of the many ways that the layer does not name.
-        logger.warning("Pages could not be told %s: %s", message, error)
+    for attempt in (1, 2):
+        try:
+            await layer.group_send(user_group(user_id), message)
+            return
+        except Exception as error:  # Redis is away, in one of the many ways that the layer does not name …
+            if attempt == 2:  # … or was, and only the connection is old.
+                logger.warning("Pages could not be told %s: %s", message, error)
 
 
 async def notify(user_id: int, task_id: UUID, *, over: bool = False) -> None:
