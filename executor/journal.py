@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import timedelta
@@ -37,10 +35,6 @@ MAX_STALLED_ATTEMPTS = 5
 
 class LeaseLost(Exception):
     """Somebody else has the task now. Whoever gets this stops at once and writes nothing more."""
-
-
-def owner_name() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"
 
 
 def claimable() -> Q:
@@ -82,6 +76,11 @@ def heartbeat(owner: str, task_ids: Iterable[UUID]) -> set[UUID]:
     if mine.update(lease_until=Now() + LEASE) == len(ids):
         return set()
     return ids - set(mine.values_list("pk", flat=True))
+
+
+def give_up(owner: str) -> None:
+    """End the leases of a worker that is dead, so that its tasks can be taken up at once."""
+    Task.objects.filter(owner=owner, status__in=HELD).update(lease_until=Now() - timedelta(seconds=1))
 
 
 class Journal:

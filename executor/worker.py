@@ -28,9 +28,10 @@ from django.db.models.functions import Now
 from executor.database import in_database
 from executor.hints import notify, wake
 from executor.housekeeping import EVERY, keep_house
-from executor.journal import claim, claimable, heartbeat, owner_name
+from executor.journal import claim, claimable, give_up, heartbeat
 from executor.live import Publisher
 from executor.models import HELD, Status, Task, Worker
+from executor.owner import is_dead, owner_name
 from executor.run import Interruption, Run
 
 logger = logging.getLogger(__name__)
@@ -189,6 +190,9 @@ class WorkerProcess:
         room = self._capacity - len(self._taken)
         if room <= 0 or self._draining:
             return
+        for owner in Task.objects.filter(status__in=HELD).order_by().values_list("owner", flat=True).distinct():
+            if is_dead(owner):
+                give_up(owner)
         abandoned = Q(status__in=HELD) | Q(created_at__lt=Now() - MESSAGE_LOST_AFTER)
         found = Task.objects.filter(claimable(), abandoned).order_by("created_at").values_list("pk", flat=True)[:room]
         for task_id in found:

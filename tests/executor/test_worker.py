@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,8 +15,9 @@ from django.db import connections
 from django.db.models.functions import Now
 
 from executor import actions
-from executor.journal import owner_name
+from executor.journal import claim
 from executor.models import Status, Task, Worker
+from executor.owner import owner_name
 from executor.worker import MESSAGE_LOST_AFTER, WorkerProcess
 from tests.executor.conftest import MakeScript, MakeTask, busy_database_threads, claimed, worker_dies
 from tests.executor.scripted import Hold, call, say
@@ -91,6 +94,18 @@ def test_a_task_whose_worker_died_is_taken_up(
     start_worker()
     eventually(is_(task, Status.DONE))
     assert [step.status for step in task.steps.order_by("seq")] == ["failed", "done"]
+
+
+def test_a_task_whose_worker_was_killed_on_this_machine_does_not_wait_for_the_lease(
+    make_task: MakeTask, scripted: MakeScript, start_worker: StartWorker
+) -> None:
+    task = make_task("Hi.", scripted(say("Hello.")))
+    dead = [sys.executable, "-c", "from executor.owner import owner_name; print(owner_name())"]
+    owner = subprocess.run(dead, capture_output=True, text=True, check=True).stdout.strip()
+    assert claim(task.pk, owner)
+    connections.close_all()
+    start_worker()
+    eventually(is_(task, Status.DONE))
 
 
 def test_a_task_that_somebody_works_on_is_left_alone(make_task: MakeTask, start_worker: StartWorker) -> None:
