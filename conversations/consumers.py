@@ -16,6 +16,7 @@ from urllib.parse import parse_qs
 from uuid import UUID
 
 from channels.generic.websocket import AsyncWebsocketConsumer
+from django.contrib.sessions.backends.base import SessionBase
 from django.db.models import Q
 from django.http import Http404
 from django.urls import reverse
@@ -71,6 +72,10 @@ class LiveConsumer(AsyncWebsocketConsumer):
         self._group = user_group(user.pk)
         await self.channel_layer.group_add(self._group, self.channel_name)
         self._sender = asyncio.create_task(self._send_forever(), name="socket sender")
+        # The same for rights: whoever lost them before we listened was told nothing.
+        if not await in_database(_may_listen, user, self.scope["session"]):
+            await self.close(LOGGED_OUT)
+            return
         turns, pieces = await in_database(_news_since, user, self._conversation_id, self._since)
         for turn in turns:
             await self._follow(turn)
@@ -164,6 +169,12 @@ def _find_conversation(user: User, conversation_id: str) -> Conversation | None:
         return get_conversation(user, UUID(conversation_id))
     except (Http404, ValueError):
         return None
+
+
+def _may_listen(user: User, session: SessionBase) -> bool:
+    """Whether the person, and the session that they came with, are still what they were."""
+    unchanged = User.objects.filter(pk=user.pk, is_active=True, password=user.password).exists()
+    return unchanged and session.exists(session.session_key or "")
 
 
 def _news_since(user: User, current_id: UUID | None, since: datetime) -> tuple[list[Turn], list[str]]:

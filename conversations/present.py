@@ -19,6 +19,7 @@ from django.utils.safestring import SafeString
 
 from conversations.markdown import BlockStream, render
 from conversations.models import Conversation, Turn
+from executor.core.errors import LLM_ERROR_KINDS
 from executor.models import HELD, Agent, Status, Step, Task
 from tools.models import Resource
 
@@ -200,6 +201,11 @@ def task_view(
         by_call[resource.call_id].append(FileView.of(resource))
     writing = (open_step(steps) or answer) if task.is_active else None
     text = BlockStream(writing.text if writing else "")
+    failed = task.status in (Status.FAILED, Status.NEEDS_ATTENTION)
+    # What to do comes first; what the provider said helps an administrator.
+    first, second = task.error, task.error_hint
+    if task.error_kind in LLM_ERROR_KINDS:
+        first, second = second, first
     tool_count = sum(step.kind == Step.Kind.TOOL for step in steps)
     failed_count = sum(step.kind == Step.Kind.TOOL and step.status == Step.Status.FAILED for step in steps)
     took = duration(task.started_at, task.ended_at)
@@ -216,17 +222,17 @@ def task_view(
             for step in listed
             if task.is_active or every_step
         ),
-        step_count=len(listed),
+        step_count=tool_count or len(listed),
         failed_count=failed_count,
         summary=_summary(took, tool_count or len(listed), failed_count) if listed and not task.is_active else "",
         answer=render(answer.text) if answer and not task.is_active else SafeString(""),
         open_blocks=text.done,
         open_block=text.open_html,
         files=tuple(file for files in by_call.values() for file in files),
-        error=task.error if task.status in (Status.FAILED, Status.NEEDS_ATTENTION) else "",
-        error_hint=task.error_hint,
+        error=first if failed else "",
+        error_hint=second,
         stop_note=_stop_note(task, answer),
-        can_retry=task.status in (Status.FAILED, Status.NEEDS_ATTENTION),
+        can_retry=failed,
         usage=_tokens(task.input_tokens + task.output_tokens),
         duration=took,
         model=config["model"],
@@ -288,9 +294,12 @@ def _state_label(task: Task, steps: Sequence[Step], *, is_writing: bool) -> str:
     return str(task.get_status_display())
 
 
+_STOPPED_BY = {"person": "Stopped by you.", "administrator": "Stopped by an administrator."}
+
+
 def _stop_note(task: Task, answer: Step | None) -> str:
     if task.status == Status.STOPPED:
-        return "Stopped by you." if task.stop_reason == "person" else f"{task.error} Send “continue” to let it go on."
+        return _STOPPED_BY.get(task.stop_reason) or f"{task.error} Send “continue” to let it go on."
     if task.status == Status.DONE and answer is not None and answer.finish_reason == "length":
         return "The answer ends here because it reached the model's length limit."
     if task.status == Status.DONE and answer is None:
@@ -367,6 +376,8 @@ def duration(start: datetime | None, end: datetime | None) -> str:
     if start is None or end is None:
         return ""
     seconds = max(timedelta(), end - start).total_seconds()
+    if seconds < 0.1:
+        return f"{max(1, round(seconds * 1000))} ms"
     if seconds < 10:
         return f"{seconds:.1f} s"
     minutes, seconds = divmod(round(seconds), 60)

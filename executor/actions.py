@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
@@ -42,12 +42,13 @@ def create_task(
     return task, True
 
 
-def stop(task: Task) -> bool:
+def stop(task: Task, by: Literal["person", "administrator"] = "person") -> bool:
     """Stop a task, wherever it is. False if it was over already."""
-    changed = _change(task, (Status.QUEUED,), status=Status.STOPPED, stop_reason="person", ended_at=Now()) or _change(
+    changed = _change(task, (Status.QUEUED,), status=Status.STOPPED, stop_reason=by, ended_at=Now()) or _change(
         task,
         (Status.RUNNING, Status.WAITING, Status.RETRYING),
         status=Status.STOPPING,
+        stop_reason=by,
         stop_requested_at=Now(),
     )
     if changed:

@@ -202,7 +202,7 @@ class TaskAdmin(ReviewedAdmin):
     def stop(self, request: HttpRequest, queryset: QuerySet[Task]) -> None:
         stopped = 0
         for task in queryset:
-            if stop(task):
+            if stop(task, by="administrator"):
                 stopped += 1
                 self.log_change(request, task, "Stopped.")
         rest = len(queryset) - stopped

@@ -219,17 +219,20 @@ class Journal:
     def end(
         self, status: Status, *, error: TaskExecutionError | None = None, stop_reason: str = "", partial: str = ""
     ) -> list[UUID]:
-        """The task is over. Returns the tasks that waited for it. The state changes last, with everything else."""
+        """The task is over. Returns the tasks that waited for it. The state changes last, with everything else.
+
+        Without a `stop_reason`, the one that came with a request to stop remains.
+        """
         open_steps = Step.objects.filter(task=self.task_id, status__in=(Step.Status.PENDING, Step.Status.STARTED))
         with transaction.atomic():
             self._hold(
                 status=status,
-                stop_reason=stop_reason,
                 error_kind=error.kind if error else "",
                 error=clean(error.message) if error else "",
                 error_hint=clean(error.hint) if error else "",
                 owner="",
                 lease_until=None,
+                stop_reason=Value(stop_reason) if stop_reason else F("stop_reason"),
                 ended_at=Now(),
             )
             if partial:

@@ -26,7 +26,8 @@ def default_functions() -> list[str]:
 
 def provider_choices() -> list[tuple[str, str]]:
     """Asked for when needed, so that a new model is not a new migration."""
-    return [(name, name.replace("_", " ").capitalize()) for name in LLMS]
+    labels = {"demo": "Demonstration", "openai_compatible": "OpenAI-compatible server"}
+    return [(name, labels.get(name, name)) for name in LLMS]
 
 
 class Agent(models.Model):

@@ -194,7 +194,7 @@ class Run:
     async def _interrupted(self) -> list[UUID]:
         match self._interruption:
             case Interruption.STOP:
-                return await self._end(Status.STOPPED, stop_reason="person", partial=self._stream.text)
+                return await self._end(Status.STOPPED, partial=self._stream.text)
             case Interruption.LOST:
                 raise LeaseLost
             case _:

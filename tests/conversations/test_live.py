@@ -340,7 +340,8 @@ async def test_an_error_shows_with_its_hint_and_can_be_retried(scene: Scene) -> 
     await work.fail(error)
     await work.end(Status.FAILED, error=error)
     await scene.is_quiet()
-    assert viewer.page.text(".failure-reason") == "The model is overloaded."
+    assert viewer.page.text(".failure-reason") == error.hint
+    assert "The model is overloaded." in viewer.page.text(".failure")
     assert await db(tasks.retry, turn.task)
     await scene.is_quiet()
     again = await scene.work(turn.task)
