@@ -1,7 +1,7 @@
 """Every change of a running task's state: short transactions that first make sure that the task is still ours.
 
-A task is acquired by one conditional UPDATE, which raises its fence. Each later write extends the lease under that
-fence and adds its rows in the same transaction, so a worker that lost the task (it was frozen, cut off, presumed dead)
+A task is acquired by one conditional UPDATE, which raises its fence. Each later transaction first makes sure that this
+is still the fence and adds its rows then, so a worker that lost the task (it was frozen, cut off, presumed dead)
 cannot add anything. Times are the database's. A message that wakes a worker twice, or not at all, does no harm.
 """
 
@@ -253,12 +253,14 @@ class Journal:
     # --- inside a transaction ----------------------------------------------------------------------------------------
 
     def _hold(self, *, progress: bool = False, **changes: Any) -> None:
-        """Extend the lease and apply `changes`, or raise LeaseLost: the first write of every transaction."""
+        """Make sure that the task is still ours and apply `changes`, or raise LeaseLost: how every transaction begins.
+
+        It is an UPDATE in any case: that locks the row, so nobody can take the task before the transaction ends.
+        """
         if progress:
             changes["stalled_attempts"] = 0
-        changes.setdefault("lease_until", Now() + LEASE)
         mine = Task.objects.filter(pk=self.task_id, fence=self.fence, status__in=HELD)
-        if mine.update(**changes) != 1:
+        if mine.update(**(changes or {"fence": self.fence})) != 1:
             raise LeaseLost(str(self.task_id))
 
     def _drop_half_answer(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -25,8 +26,9 @@ def test_a_process_that_ended_is_dead() -> None:
 def test_a_process_that_nobody_has_buried_yet_is_dead() -> None:
     with subprocess.Popen(NAME, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
-        name = process.stdout.read().strip()  # The end of its output is the end of the process, but for its exit code.
-        assert is_dead(name) or process.poll() is not None
+        name = process.stdout.read().strip()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # It ended; its exit code is not taken yet.
+        assert is_dead(name)
 
 
 def test_a_process_is_dead_when_another_one_has_its_id() -> None:

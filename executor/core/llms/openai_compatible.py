@@ -8,6 +8,7 @@ costs. The wire format is https://platform.openai.com/docs/api-reference/chat an
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import json
 import logging
@@ -217,7 +218,6 @@ class OpenAiCompatible(BaseLlm):
 
     async def _post(self, body: JsonDict, idle_timeout: float) -> httpx2.Response:
         import httpx2
-        from openai import AsyncStream
 
         http = http_client()
         sdk = self._sdk
@@ -231,7 +231,7 @@ class OpenAiCompatible(BaseLlm):
             content=dumps(body),
             options={"timeout": timeout},
             stream=True,
-            stream_cls=AsyncStream[Any],
+            stream_cls=_stream_class(),
         )
         assert isinstance(response, httpx2.Response)
         return response
@@ -277,6 +277,14 @@ def _client_class() -> type[AsyncOpenAI]:
             }
 
     return Client
+
+
+@functools.cache
+def _stream_class() -> Any:
+    """Naming a generic's parameter costs more than it should, each time."""
+    from openai import AsyncStream
+
+    return AsyncStream[Any]
 
 
 def _client(base_url: str, api_key: str, http: httpx2.AsyncClient) -> AsyncOpenAI:
