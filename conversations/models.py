@@ -46,7 +46,7 @@ class Turn(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     conversation = models.ForeignKey(Conversation, models.CASCADE, related_name="turns")
     parent = models.ForeignKey("self", models.SET_NULL, null=True, blank=True, related_name="children")
-    task = models.OneToOneField(Task, models.PROTECT, related_name="turn")
+    task = models.OneToOneField(Task, models.RESTRICT, related_name="turn")
     position = models.PositiveIntegerField(help_text="Counts from 1 along the branch.")
     text = models.TextField(help_text="The person's words, as sent.")
     created_at = models.DateTimeField(auto_now_add=True)

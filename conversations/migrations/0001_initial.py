@@ -43,7 +43,7 @@ class Migration(migrations.Migration):
                 ('created_at', models.DateTimeField(auto_now_add=True)),
                 ('conversation', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='turns', to='conversations.conversation')),
                 ('parent', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='children', to='conversations.turn')),
-                ('task', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, related_name='turn', to='executor.task')),
+                ('task', models.OneToOneField(on_delete=django.db.models.deletion.RESTRICT, related_name='turn', to='executor.task')),
             ],
             options={
                 'ordering': ('position',),
