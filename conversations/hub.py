@@ -77,6 +77,7 @@ class Feed:
         self._note = ""
         self._lost = False  # Nothing streams at the moment, although it should.
         self._behind = False  # The rows have changed and were not looked at yet.
+        self._failed = False  # The last look at them came to nothing.
         self._timer: asyncio.TimerHandle | None = None
         self._draw_at = 0.0
 
@@ -84,6 +85,11 @@ class Feed:
     def is_over(self) -> bool:
         """Whether nothing more will come: the task has ended, or is gone."""
         return self._snapshot is None or not self._shown.is_active
+
+    @property
+    def needs_a_look(self) -> bool:
+        """Whether the rows may tell what nobody looked at."""
+        return self._behind or self._failed or not self.heard
 
     def repaint(self) -> str:
         """The task as its pages show it, for somebody who just came."""
@@ -130,8 +136,13 @@ class Feed:
     async def look(self) -> None:
         """Look at the rows, and send what is different."""
         async with self._looking:  # So that an earlier look never ends after a later one.
-            self._behind = False
-            self._snapshot = await in_database(Snapshot.load, self.task_id, self._snapshot)
+            behind, self._behind = self._behind, False
+            try:
+                self._snapshot = await in_database(Snapshot.load, self.task_id, self._snapshot)
+            except BaseException:  # Also when it was cancelled: what changed is still to be looked at.
+                self._behind, self._failed = self._behind or behind, True
+                raise
+            self._failed = False
             self._draw()
 
     def _open(self, text: BlockStream | None, seq: int, said: str) -> None:
@@ -293,10 +304,10 @@ class Hub:
     async def _poll_forever(self) -> None:
         while self._feeds:
             await asyncio.sleep(POLL_EVERY)
-            silent = [feed for feed in self._feeds.values() if not feed.heard]
+            due = [feed for feed in self._feeds.values() if feed.needs_a_look]
             for feed in self._feeds.values():
                 feed.heard = False
-            await self._look_at(silent)
+            await self._look_at(due)
 
     async def _look_at(self, feeds: list[Feed]) -> None:
         """Find out from the rows what is new. What fails is looked at again by the poller."""
