@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 from urllib.parse import parse_qs
@@ -17,6 +18,7 @@ from uuid import UUID
 
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.contrib.sessions.backends.base import SessionBase
+from django.db import Error
 from django.db.models import Q
 from django.http import Http404
 from django.urls import reverse
@@ -37,6 +39,8 @@ logger = logging.getLogger(__name__)
 LOGGED_OUT, NO_SUCH_CONVERSATION = 4401, 4404
 #: … and with this one it does, and is looked at anew.
 COME_AGAIN = 4000
+#: Seconds between two looks whether a socket may still listen.
+CHECK_EVERY = 30.0
 #: The clock that wrote the page and the database's may differ by this much.
 CLOCKS_DIFFER = timedelta(seconds=30)
 
@@ -44,15 +48,35 @@ CLOCKS_DIFFER = timedelta(seconds=30)
 class LiveConsumer(AsyncWebsocketConsumer):
     """`/live/` for any page, `/live/?conversation=<id>` for that of a conversation."""
 
-    async def connect(self) -> None:
+    def __init__(self) -> None:
+        super().__init__()
         self._pieces: list[str] = []
         self._more = asyncio.Event()
-        self._sender: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
         self._refreshing = asyncio.Lock()
-        self._refreshes: set[asyncio.Task[None]] = set()
         self._over: set[UUID] = set()
         self._conversation_id: UUID | None = None
         self._group = ""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """From the first word to the end, whatever that is: a page that left, an error, or the end of the server."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._leave()
+
+    async def _leave(self) -> None:
+        try:
+            mine = list(self._tasks)
+            for task in mine:
+                task.cancel()
+            await asyncio.gather(*mine, return_exceptions=True)
+            if self._group:
+                await self.channel_layer.group_discard(self._group, self.channel_name)
+        finally:
+            get_hub().leave(self)  # Last, because until then a task of ours may have begun to follow.
+
+    async def connect(self) -> None:
         # A refusal must be accepted first: browsers do not tell a page why a handshake failed.
         await self.accept()
         user = cast(User, self.scope["user"])
@@ -71,25 +95,17 @@ class LiveConsumer(AsyncWebsocketConsumer):
         # Listen first, look then: what happens in between is seen twice rather than not at all.
         self._group = user_group(user.pk)
         await self.channel_layer.group_add(self._group, self.channel_name)
-        self._sender = asyncio.create_task(self._send_forever(), name="socket sender")
+        self._begin(self._send_forever(), "socket sender")
         # The same for rights: whoever lost them before we listened was told nothing.
         if not await in_database(_may_listen, user, self.scope["session"]):
             await self.close(LOGGED_OUT)
             return
+        self._begin(self._check_forever(), "socket check")
         turns, pieces = await in_database(_news_since, user, self._conversation_id, self._since)
         for turn in turns:
             await self._follow(turn)
         for piece in pieces:
             self.show(piece)
-
-    async def disconnect(self, code: int) -> None:
-        get_hub().leave(self)
-        if self._group:
-            await self.channel_layer.group_discard(self._group, self.channel_name)
-        mine = [task for task in (self._sender, *self._refreshes) if task is not None]
-        for task in mine:
-            task.cancel()
-        await asyncio.gather(*mine, return_exceptions=True)
 
     # --- what the hub tells ------------------------------------------------------------------------------------------
 
@@ -103,9 +119,7 @@ class LiveConsumer(AsyncWebsocketConsumer):
         if task_id in self._over:
             return
         self._over.add(task_id)
-        task = asyncio.get_running_loop().create_task(self._refresh(task_id), name="socket refresh")
-        self._refreshes.add(task)
-        task.add_done_callback(self._refreshes.discard)
+        self._begin(self._refresh(task_id), "socket refresh")
 
     # --- what other processes tell -----------------------------------------------------------------------------------
 
@@ -128,6 +142,25 @@ class LiveConsumer(AsyncWebsocketConsumer):
         await self.close(COME_AGAIN)
 
     # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _begin(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Do `work` beside everything else, until the socket closes."""
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _check_forever(self) -> None:
+        """Nobody tells that a session has expired, and a hint that rights have changed may get lost."""
+        while True:
+            await asyncio.sleep(CHECK_EVERY)
+            try:
+                may_listen = await in_database(_may_listen, self._user, self.scope["session"])
+            except Error as error:
+                logger.warning("Whether somebody may still listen could not be looked up: %s", error)
+                continue
+            if not may_listen:
+                await self.close(LOGGED_OUT)
+                return
 
     async def _refresh(self, task_id: UUID) -> None:
         """Show what a task's change means for this page: its turn, Send or Stop, the sidebar."""
@@ -159,7 +192,7 @@ class LiveConsumer(AsyncWebsocketConsumer):
 def _parse_time(seconds: str) -> datetime:
     """Seconds since 1970, or now where there is nothing sensible."""
     try:
-        return datetime.fromtimestamp(int(seconds), UTC)
+        return datetime.fromtimestamp(max(int(seconds), 0), UTC)
     except (ValueError, OverflowError, OSError):
         return datetime.now(UTC)
 
@@ -174,7 +207,7 @@ def _find_conversation(user: User, conversation_id: str) -> Conversation | None:
 def _may_listen(user: User, session: SessionBase) -> bool:
     """Whether the person, and the session that they came with, are still what they were."""
     unchanged = User.objects.filter(pk=user.pk, is_active=True, password=user.password).exists()
-    return unchanged and session.exists(session.session_key or "")
+    return unchanged and bool(session.load())  # Of a session that is gone or has expired there is nothing.
 
 
 def _news_since(user: User, current_id: UUID | None, since: datetime) -> tuple[list[Turn], list[str]]:
