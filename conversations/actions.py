@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 from functools import partial
 from typing import Any
+from uuid import UUID
 
-from django.db import transaction
-from django.db.models import Exists, F, OuterRef, Q
+from django.db import DatabaseError, transaction
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 
 from conversations.models import TITLE_LENGTH, Conversation, Turn
@@ -16,6 +18,8 @@ from executor.core.messages import user as user_message
 from executor.hints import notify_soon, tell_pages_soon
 from executor.models import Agent, Task
 from users.models import User
+
+logger = logging.getLogger(__name__)
 
 #: How long a deleted conversation can still be had back.
 BIN_DAYS = 7
@@ -91,13 +95,24 @@ def empty_bin() -> int:
     """Remove for good what was deleted long ago, with its tasks. Returns how many conversations."""
     expired = Conversation.objects.filter(deleted_at__lt=Now() - timedelta(days=BIN_DAYS))
     count = 0
-    for conversation in expired:
-        with transaction.atomic():
-            tasks = list(conversation.turns.values_list("task", flat=True))
-            conversation.delete()
-            Task.objects.filter(pk__in=tasks).delete()
-        count += 1
+    for conversation_id in expired.values_list("pk", flat=True):
+        try:
+            count += _remove(expired, conversation_id)
+        except DatabaseError:  # The others need not wait for this one; it is tried again the next time.
+            logger.exception("Conversation %s could not be removed", conversation_id)
     return count
+
+
+@transaction.atomic
+def _remove(expired: QuerySet[Conversation], conversation_id: UUID) -> bool:
+    """False if it is not `expired` any more: somebody took it out of the bin a moment ago."""
+    conversation = expired.select_for_update().filter(pk=conversation_id).first()
+    if conversation is None:
+        return False
+    tasks = list(conversation.turns.values_list("task", flat=True))
+    conversation.delete()
+    Task.objects.filter(pk__in=tasks).delete()
+    return True
 
 
 def first_words(text: str) -> str:
