@@ -53,7 +53,8 @@ class UserAdmin(DjangoUserAdmin):  # type: ignore[type-arg]  # not subscriptable
     )
     readonly_fields = ("last_login", "date_joined")
 
-    # Whoever may edit people must not be able to make themselves, or become, an administrator.
+    # Whoever may edit people must not be able to make themselves, or become, an administrator or another of the staff,
+    # who may have rights that they do not have.
 
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> Any:
         fields = tuple(super().get_readonly_fields(request, obj))
@@ -68,7 +69,7 @@ class UserAdmin(DjangoUserAdmin):  # type: ignore[type-arg]  # not subscriptable
         return super().has_delete_permission(request, obj) and self._may_touch(request, obj)
 
     def _may_touch(self, request: HttpRequest, obj: User | None) -> bool:
-        return request.user.is_superuser or obj is None or not obj.is_superuser
+        return request.user.is_superuser or obj is None or not (obj.is_staff or obj.is_superuser)
 
     @admin.action(description="Suspend selected people", permissions=["change"])
     def suspend(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
