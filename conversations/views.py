@@ -11,7 +11,7 @@ from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
-from django.views.decorators.http import require_GET, require_POST, require_safe
+from django.views.decorators.http import require_GET, require_http_methods, require_POST, require_safe
 from django_htmx.http import HttpResponseClientRedirect
 from django_htmx.middleware import HtmxDetails
 
@@ -126,10 +126,12 @@ def file(request: Request, resource_id: UUID) -> HttpResponse:
 # --- what can be done ------------------------------------------------------------------------------------------------
 
 
-@require_POST
+@require_http_methods(["GET", "POST"])
 @login_required
 def send_new(request: Request) -> HttpResponse:
-    """The first message of a new conversation."""
+    """The first message of a new conversation. A refused one leaves its address in the browser."""
+    if request.method == "GET":
+        return redirect("home")
     form = MessageForm(request.POST)
     if not form.is_valid():
         return _home(request, form)
