@@ -14,7 +14,8 @@ from django.core.asgi import get_asgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "agentsite.settings")
 django_application = get_asgi_application()
 
-from conversations.routing import websocket_urlpatterns  # noqa: E402  (needs the apps loaded)
+from agentsite import views  # noqa: E402  (these need the apps loaded)
+from conversations.routing import websocket_urlpatterns  # noqa: E402
 
 
 class Turnstile:
@@ -22,7 +23,8 @@ class Turnstile:
 
     Django runs each request on a thread of its own. With a hundred of them the loop that serves every open page gets
     the interpreter once in a hundred turns, and all answers stand still. Requests are short, and Daphne has read them
-    whole before they come here, so those who wait are served sooner this way as well.
+    whole before they come here, so those who wait are served sooner this way as well. Whether the site is alive is
+    answered at once: being busy is no reason for a restart.
     """
 
     def __init__(self, application: Callable[..., Awaitable[None]], at_once: int) -> None:
@@ -30,6 +32,9 @@ class Turnstile:
         self._room = asyncio.Semaphore(at_once)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == views.PATH:
+            await self._application(scope, receive, send)
+            return
         async with self._room:
             await self._application(scope, receive, send)
 

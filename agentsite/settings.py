@@ -28,7 +28,7 @@ HTTPS = env.bool("HTTPS", default=False)
 ROOT_URLCONF = "agentsite.urls"
 ASGI_APPLICATION = "agentsite.asgi.application"
 # Requests that one web process works on at a time; more of them only get into each other's way (see asgi.py).
-REQUESTS_AT_ONCE = env.int("REQUESTS_AT_ONCE", default=4)
+REQUESTS_AT_ONCE = env.int("REQUESTS_AT_ONCE", default=8)
 
 INSTALLED_APPS = [
     "daphne",
@@ -109,6 +109,8 @@ else:
         "max_size": env.int("DATABASE_POOL", default=32),
         "timeout": 10,
     }
+    # After a restart of the server the pool still holds the connections of before.
+    DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 
 # The cache holds counters of the rate limits only. In the database it is as durable as what it protects.
 CACHES = {
@@ -249,6 +251,11 @@ LOGGING = {
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": "WARNING"},
     "loggers": {
-        name: {"level": LOG_LEVEL} for name in ("agentsite", "conversations", "executor", "tools", "users", "celery")
+        **{
+            name: {"level": LOG_LEVEL}
+            for name in ("agentsite", "conversations", "executor", "tools", "users", "celery")
+        },
+        # What people may not do, or ask for wrongly, is answered on the page; only our own faults are worth a line.
+        "django.request": {"level": "ERROR"},
     },
 }
