@@ -8,20 +8,21 @@ import sys
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "agentsite.settings")
-    choose_data_folder(sys.argv[2:])
+    sys.argv[2:] = choose_data_folder(sys.argv[2:])
     from django.core.management import execute_from_command_line
 
     load_settings()
     execute_from_command_line(sys.argv)
 
 
-def choose_data_folder(arguments: list[str]) -> None:
-    """Take `--data FOLDER` for the data folder: the settings are read from it, so a command would see it too late."""
+def choose_data_folder(arguments: list[str]) -> list[str]:
+    """Take `--data FOLDER` out of any command's arguments: the settings are read from there before the command runs."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--data")
-    folder = parser.parse_known_args(arguments)[0].data
-    if folder:
-        os.environ["AGENTSITE_DATA"] = folder
+    chosen, rest = parser.parse_known_args(arguments)
+    if chosen.data:
+        os.environ["AGENTSITE_DATA"] = chosen.data
+    return rest
 
 
 def load_settings() -> None:

@@ -44,6 +44,8 @@ class JsonField(forms.JSONField):
         return data
 
     def prepare_value(self, value: Any) -> str:
+        if value is None:  # A new agent's.
+            value = self.shape()
         return value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
 
 
@@ -118,7 +120,10 @@ class AgentForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or {}
         if cleaned.get("all_functions"):
-            cleaned["functions"] = ["*"]
+            known = get_registry().functions
+            chosen = cleaned.get("functions", [])
+            named = [name for name in chosen if name in known and known[name].approval]
+            cleaned["functions"] = ["*", *named]
         if cleaned.get("provider") in LLMS and "base_url" in cleaned and "parameters" in cleaned:
             for field, sentence in provider_problems(
                 cleaned["provider"], cleaned.get("model", ""), cleaned["base_url"], cleaned["parameters"]

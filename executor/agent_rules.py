@@ -21,6 +21,7 @@ from pydantic_core import ErrorDetails
 
 from executor.core.llms.base import Endpoint
 from executor.core.llms.factory import LLMS, llm_class
+from executor.keys import KEY_VARIABLE, key_variable
 
 #: Where in the file something stands: ("agents", 1, "limits", "iterations").
 Place = tuple[str | int, ...]
@@ -89,11 +90,8 @@ class AgentEntry(_Fields):
     base_url: Annotated[str, AfterValidator(web_address)] = Field(
         "", max_length=300, description="an address such as http://127.0.0.1:11434/v1, without a password in it"
     )
-    api_key_variable: str = Field(
-        "",
-        max_length=80,
-        pattern=r"^([A-Za-z_][A-Za-z0-9_]*)?$",
-        description="the name of an environment variable such as OPENAI_API_KEY, never the key itself",
+    api_key_variable: Annotated[str, AfterValidator(key_variable)] = Field(
+        "", max_length=80, pattern=r"^([A-Za-z_][A-Za-z0-9_]*)?$", description=KEY_VARIABLE
     )
     instructions: str = Field("", description="a text")
     functions: list[str] = Field(["*"], description='a list of function names, or ["*"] for all')

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from django.db import transaction
+from django.db.models import Max
 
 from executor.agent_rules import AgentEntry, AgentsFile, provider_problems
 from executor.agents_yaml import AgentsFileError, Source, read_yaml
@@ -61,7 +62,9 @@ def warnings(agents: list[AgentEntry], environment: Mapping[str, str]) -> list[s
 def load(agents: list[AgentEntry]) -> list[tuple[str, str]]:
     """Create or update `agents` by name, in one transaction. Returns (name, what happened). Nothing is ever deleted."""
     with transaction.atomic():
-        return [(entry.name, _load(entry, position)) for position, entry in enumerate(agents)]
+        # New ones come last: the first one in the picker is preselected, and stays so.
+        first = (Agent.objects.aggregate(last=Max("position"))["last"] or 0) + 1 if Agent.objects.exists() else 0
+        return [(entry.name, _load(entry, position)) for position, entry in enumerate(agents, start=first)]
 
 
 def _load(entry: AgentEntry, position: int) -> str:

@@ -6,9 +6,11 @@ executor/journal.py, and every one of those writes checks the fence.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator
 from django.db import models, transaction
 from django.db.models.functions import Now
@@ -18,6 +20,7 @@ from uuid_utils.compat import uuid7
 from executor.core.config import AgentConfig
 from executor.core.limits import Limits
 from executor.core.llms.factory import LLMS
+from executor.keys import key_variable
 
 
 def default_functions() -> list[str]:
@@ -48,7 +51,9 @@ class Agent(models.Model):
     )
     instructions = models.TextField(blank=True, help_text="What the model is told before everything else.")
     functions = models.JSONField(
-        default=default_functions, blank=True, help_text='Names of functions it may call; ["*"] is all of them.'
+        default=default_functions,
+        blank=True,
+        help_text='Names of functions it may call; "*" is all that need nobody\'s agreement.',
     )
     max_iterations = models.PositiveIntegerField(
         default=5, validators=[MinValueValidator(1)], help_text="How often one task may ask the model."
@@ -78,6 +83,14 @@ class Agent(models.Model):
         with transaction.atomic():
             super().save(*args, **kwargs)
             self._keep_version()
+
+    def clean_fields(self, exclude: Collection[str] | None = None) -> None:
+        super().clean_fields(exclude)
+        if "api_key_variable" not in (exclude or ()):
+            try:
+                key_variable(self.api_key_variable)
+            except ValueError as error:
+                raise ValidationError({"api_key_variable": str(error)}) from error
 
     def config(self) -> AgentConfig:
         return AgentConfig(

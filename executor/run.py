@@ -32,6 +32,7 @@ from executor.core.llms.factory import create_llm
 from executor.database import in_database
 from executor.history import transcript
 from executor.journal import MAX_STALLED_ATTEMPTS, Journal, LeaseLost
+from executor.keys import key_variable
 from executor.live import Publisher
 from executor.models import Status
 from executor.toolset import Toolset
@@ -230,7 +231,13 @@ class Stalled(TaskExecutionError):
 def _llm(journal: Journal) -> BaseLlm:
     """The agent's model. Its key is read here, at the time of the call, and is kept nowhere."""
     config = journal.config
-    variable = config.api_key_variable
+    try:
+        variable = key_variable(config.api_key_variable)
+    except ValueError as error:  # A version from before this rule.
+        raise TaskExecutionError(
+            f"The agent “{config.title}” names a variable that may not be its key. {error}",
+            hint="An administrator can correct the agent's settings.",
+        ) from None
     endpoint = Endpoint(config.model, config.base_url, os.environ.get(variable, "") if variable else "")
     if variable and not endpoint.api_key:
         raise TaskExecutionError(

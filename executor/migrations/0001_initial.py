@@ -30,7 +30,7 @@ class Migration(migrations.Migration):
                 ('base_url', models.CharField(blank=True, help_text='Of an OpenAI-compatible server, with its /v1.', max_length=300)),
                 ('api_key_variable', models.CharField(blank=True, help_text='Name of the environment variable that holds the key. The key itself is never stored here.', max_length=80, verbose_name='key variable')),
                 ('instructions', models.TextField(blank=True, help_text='What the model is told before everything else.')),
-                ('functions', models.JSONField(blank=True, default=executor.models.default_functions, help_text='Names of functions it may call; ["*"] is all of them.')),
+                ('functions', models.JSONField(blank=True, default=executor.models.default_functions, help_text='Names of functions it may call; "*" is all that need nobody\'s agreement.')),
                 ('max_iterations', models.PositiveIntegerField(default=5, help_text='How often one task may ask the model.', validators=[django.core.validators.MinValueValidator(1)])),
                 ('max_seconds', models.PositiveIntegerField(default=1800, help_text='How long one task may take.', validators=[django.core.validators.MinValueValidator(1)])),
                 ('max_tool_calls', models.PositiveIntegerField(default=200, help_text='How many functions one task may call.', verbose_name='max function calls')),

@@ -198,4 +198,8 @@ function start() {
   });
 }
 
-if (form) start();
+if (form) {
+  start();
+  // Who has a keyboard goes on writing; a phone's would cover the page.
+  if (matchMedia("(hover: hover)").matches && !location.hash) document.getElementById("text").focus({ preventScroll: true });
+}

@@ -26,7 +26,7 @@ def look(topic: str) -> str:
     return f"All about {topic}."
 
 
-@function
+@function(approval=False)
 def send(text: str) -> str:
     """Send something: doing it twice does harm.
 
@@ -63,7 +63,7 @@ async def wait(seconds: float) -> str:
     return "waited"
 
 
-@function
+@function(approval=False)
 def block(seconds: float) -> str:
     """Wait without letting anybody else work, and not to be cancelled.
 

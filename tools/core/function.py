@@ -83,7 +83,7 @@ def function(
         idempotent     safe to repeat with the same `Context.idempotency_key`: run again
         verifiable     somebody can find out whether it happened; treated as unsafe until a check is given with it
         unsafe         may do harm when run twice: never repeated without being told to (the default)
-    approval: whether a person must agree before it runs; by default for unsafe functions only.
+    approval: whether it needs somebody's agreement; by default for unsafe functions only. See Registry.select.
     timeout: seconds until the model is told that the function did not answer.
     cache: seconds for which the same arguments give the same answer without running; for effect "read" only.
     """

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from tools.core.function import function
 from tools.core.http import GuardedTransport
+from tools.core.pages import to_markdown
 
 MAX_BYTES = 2 * 1024 * 1024
 MAX_REDIRECTS = 3
@@ -22,7 +23,6 @@ _HEADERS = {
     "Accept": "text/html, text/*;q=0.9, application/json;q=0.9, */*;q=0.1",
     "Accept-Encoding": "gzip",
 }
-_UNSEEN = ["script", "style", "noscript", "template", "svg", "iframe", "object", "nav", "head"]
 
 
 @function(effect="read", timeout=SECONDS + 10, approval=False)
@@ -44,7 +44,10 @@ async def fetch_page(url: str, max_characters: Annotated[int, Field(ge=1, le=30_
         raise ValueError(f"{url} did not answer within {SECONDS:g} seconds.") from None
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         raise ValueError(f"{url} cannot be read: {error or type(error).__name__}") from None
-    text = await asyncio.to_thread(_as_text, kind, charset, body)
+    if kind in {"text/html", "application/xhtml+xml"}:
+        text = await to_markdown(body, charset)
+    else:
+        text = _as_text(kind, charset, body)
     shown = text[:max_characters]
     if len(shown) < len(text):
         shown += f"\n\n[Cut: the first {len(shown):,} of {len(text):,} characters are shown.]"
@@ -95,8 +98,6 @@ async def _body(response: httpx2.Response) -> bytes:
 
 
 def _as_text(kind: str, charset: str | None, body: bytes) -> str:
-    if kind in {"text/html", "application/xhtml+xml"}:
-        return _markdown(body, charset)
     try:
         text = body.decode(charset or "utf-8", "replace")
     except LookupError:  # A charset that does not exist.
@@ -107,20 +108,3 @@ def _as_text(kind: str, charset: str | None, body: bytes) -> str:
         except (ValueError, RecursionError):
             return text
     return text
-
-
-def _markdown(body: bytes, charset: str | None) -> str:
-    from bs4 import BeautifulSoup
-    from markdownify import MarkdownConverter
-
-    try:
-        page = BeautifulSoup(body, "html.parser", from_encoding=charset)
-        title = page.title.get_text(" ", strip=True) if page.title else ""
-        for element in page(_UNSEEN):
-            element.decompose()
-        text = MarkdownConverter(heading_style="ATX", strip=["img"]).convert_soup(page)
-    except RecursionError:
-        raise ValueError("The page is nested too deeply to be read.") from None
-    lines = [line.rstrip() for line in text.splitlines()]
-    compact = "\n".join(line for line, before in zip(lines, ["", *lines], strict=False) if line or before).strip()
-    return f"Title: {title}\n\n{compact}" if title else compact

@@ -9,7 +9,14 @@ from tools.core.registry import Registry, build, mount_folder
 
 Drop = Callable[..., Path]
 
-GOOD = 'def greet(name: str) -> str:\n    """Greet."""\n    return f"Hello {name}"\n'
+GOOD = """
+from tools.core.function import function
+
+@function(effect="read")
+def greet(name: str) -> str:
+    '''Greet.'''
+    return f"Hello {name}"
+"""
 
 
 def registry_of(folder: Path) -> Registry:
@@ -96,6 +103,14 @@ def test_functions_are_selected_in_the_order_asked_for(drop: Drop) -> None:
     assert [f.name for f in registry.select(["part", "greet", "part"])] == ["part", "greet"]
     assert [f.name for f in registry.select(["*"])] == ["greet", "meet", "part"]
     assert [f.name for f in registry.select(["part", "*"])] == ["part", "greet", "meet"]
+
+
+def test_a_function_that_needs_agreement_has_to_be_named(drop: Drop) -> None:
+    careless = GOOD.replace('@function(effect="read")\n', "")
+    registry = registry_of(drop(a=GOOD, b=careless.replace("greet", "send")))
+    assert registry.functions["send"].approval
+    assert [f.name for f in registry.select(["*"])] == ["greet"]
+    assert [f.name for f in registry.select(["*", "send"])] == ["greet", "send"]
 
 
 def test_unknown_names_are_reported_and_not_selected(drop: Drop) -> None:

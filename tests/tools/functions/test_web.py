@@ -177,7 +177,13 @@ async def test_a_failure_of_the_server_is_told() -> None:
 @pytest.mark.usefixtures("allowed")
 async def test_a_page_nested_without_end_gets_a_sentence() -> None:
     async with serving(lambda path: response(b"<div>" * 100_000)) as (server, _):
-        assert "nested too deeply" in await refusal(fetch_page(server))
+        assert "too tangled" in await refusal(fetch_page(server))
+
+
+@pytest.mark.usefixtures("allowed")
+async def test_a_page_made_to_keep_a_parser_busy_for_hours_is_given_up() -> None:
+    async with serving(lambda path: response(b"<a " * 500_000)) as (server, _):
+        assert "too tangled" in await refusal(fetch_page(server))
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ class Command(BaseCommand):
         for function in registry.functions.values():
             self.stdout.write(self.style.MIGRATE_HEADING(function.name))
             self.stdout.write(indent(function.description, "    "))
-            approval = "asks a person first" if function.approval else "runs without asking"
+            approval = "only for agents that name it" if function.approval else "for all agents"
             self.stdout.write(f"    effect: {function.effect}, {approval}, at most {function.timeout:g} s")
             self.stdout.write(f"    source: {function.module}")
             self.stdout.write(f"    schema: {json.dumps(function.parameters, ensure_ascii=False, default=str)}\n\n")
