@@ -3,6 +3,7 @@
 Celery's threads deliver the messages; each waits for its task, which runs on the shared loop. The heart is a thread
 with a database connection of its own, so that nothing a task does can stop it. It extends the leases, finds out whom
 to stop, and takes up tasks that lost their worker or whose message got lost. It beats only while the loop is alive.
+Chores may take minutes, so they have a thread of their own.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import Error as DatabaseError
-from django.db import close_old_connections, connection
+from django.db import close_old_connections, connection, transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 
@@ -68,6 +69,7 @@ class WorkerProcess:
         self._ready.wait()
         self._heart = threading.Thread(target=self._beat_forever, name="heart", daemon=True)
         self._heart.start()
+        threading.Thread(target=self._keep_house_forever, name="chores", daemon=True).start()
 
     def execute(self, task_id: UUID) -> None:
         """Run the task to its end, if it can be had. Blocks."""
@@ -147,7 +149,6 @@ class WorkerProcess:
 
     def _beat_forever(self) -> None:
         next_beat = next_reap = 0.0
-        next_chores = time.monotonic() + EVERY * random.uniform(0.1, 1.0)
         while not self._closing.wait(TICK):
             now = time.monotonic()
             try:
@@ -155,9 +156,6 @@ class WorkerProcess:
                 if now >= next_beat:
                     self._beat()
                     next_beat = now + HEARTBEAT_EVERY
-                if now >= next_chores:
-                    keep_house()
-                    next_chores = now + EVERY
                 if now >= next_reap:
                     self._reap()
                     next_reap = now + REAP_EVERY * random.uniform(0.75, 1.25)
@@ -174,11 +172,10 @@ class WorkerProcess:
             return
         for lost in heartbeat(self.owner, list(self._runs)):
             self._loop.call_soon_threadsafe(self._interrupt, lost, Interruption.LOST)
-        Worker.objects.update_or_create(
-            owner=self.owner,
-            defaults={"host": socket.gethostname(), "pid": os.getpid(), "beat_at": Now(), "running": len(self._runs)},
-        )
-        Worker.objects.filter(beat_at__lt=Now() - timedelta(days=1)).delete()
+        report = {"host": socket.gethostname(), "pid": os.getpid(), "beat_at": Now(), "running": len(self._runs)}
+        with transaction.atomic():
+            Worker.objects.update_or_create(owner=self.owner, defaults=report)
+            Worker.objects.filter(beat_at__lt=Now() - timedelta(days=1)).delete()
 
     def _stop_those_who_should(self) -> None:
         if running := list(self._runs):
@@ -197,4 +194,23 @@ class WorkerProcess:
         found = Task.objects.filter(claimable(), abandoned).order_by("created_at").values_list("pk", flat=True)[:room]
         for task_id in found:
             if task_id not in self._taken:
-                self._begin(task_id)
+                self._begin(task_id).add_done_callback(_log_failure)
+
+    # --- chores ------------------------------------------------------------------------------------------------------
+
+    def _keep_house_forever(self) -> None:
+        pause = EVERY * random.uniform(0.1, 1.0)  # Workers that were started together do not do it together.
+        while not self._closing.wait(pause):
+            try:
+                keep_house()
+            except Exception:
+                logger.exception("Housekeeping stumbled")
+            finally:
+                connection.close()
+            pause = EVERY
+
+
+def _log_failure(future: Future[None]) -> None:
+    """Nobody waits for what the heart took up."""
+    if not future.cancelled() and (error := future.exception()):
+        logger.error("A task that was taken up could not be run", exc_info=error)
