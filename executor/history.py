@@ -11,6 +11,8 @@ from typing import Any
 from uuid import UUID
 
 from django.db import connection
+from django.db.models import Sum, prefetch_related_objects
+from django.db.models.functions import Length
 
 from executor.core.limits import Spent
 from executor.core.messages import (
@@ -73,11 +75,15 @@ def tool_result(step: Step, *, close: bool) -> ToolResult | None:
         case Step.Status.DONE | Step.Status.FAILED:
             return ToolResult(call_id, step.name, step.result, step.status == Step.Status.FAILED)
         case Step.Status.UNKNOWN:
-            return ToolResult(call_id, step.name, OUTCOME_UNKNOWN, is_error=True)
+            return ToolResult(call_id, step.name, step.result or OUTCOME_UNKNOWN, is_error=True)
         case Step.Status.CANCELLED | Step.Status.DENIED | Step.Status.SKIPPED:
             return ToolResult(call_id, step.name, step.error or NOT_RUN, is_error=True)
+        case _ if close:
+            begun = step.status == Step.Status.STARTED or step.attempt > 1
+            said = OUTCOME_UNKNOWN if begun and step.effect != "read" else NOT_RUN
+            return ToolResult(call_id, step.name, said, is_error=True)
         case _:
-            return ToolResult(call_id, step.name, NOT_RUN, is_error=True) if close else None
+            return None
 
 
 def _model_message(step: Step, calls: Iterable[Step], *, or_half: bool) -> Message | None:
@@ -103,21 +109,23 @@ def _model_message(step: Step, calls: Iterable[Step], *, or_half: bool) -> Messa
 
 
 def _earlier(task: Task) -> list[Task]:
-    """The tasks that `task` goes on from, oldest first, as far back as the context allows."""
+    """The tasks that `task` goes on from, oldest first, as far back as the context allows; the nearest in any case."""
     ids = _chain(task.pk)[1:]
-    by_id = {found.pk: found for found in Task.objects.filter(pk__in=ids).prefetch_related("steps")}
+    by_id = Task.objects.in_bulk(ids)
+    # Their steps may be many megabytes: their sizes are asked for first, and only those are loaded that fit.
+    size = Sum(Length("text") + Length("result"))
+    sizes = dict(
+        Step.objects.filter(task__in=ids).order_by().values("task").annotate(size=size).values_list("task", "size")
+    )
     kept: list[Task] = []
     room = EARLIER_CHARACTERS
     for earlier in (by_id[pk] for pk in ids if pk in by_id):
-        room -= _size(earlier)
-        if room < 0:
+        room -= len(earlier.text) + sizes.get(earlier.pk, 0)
+        if room < 0 and kept:
             break
         kept.append(earlier)
+    prefetch_related_objects(kept, "steps")
     return kept[::-1]
-
-
-def _size(task: Task) -> int:
-    return len(task.text) + sum(len(step.text) + len(step.result) for step in task.steps.all())
 
 
 def _chain(task_id: UUID) -> list[UUID]:
