@@ -31,6 +31,8 @@ from tools.resources import store
 LEASE = timedelta(seconds=20)
 #: Acquisitions without a finished step after which a task is not tried again by itself.
 MAX_STALLED_ATTEMPTS = 5
+#: The effects of functions that may run twice without harm.
+REPEATABLE = ("read", "idempotent")
 
 
 class LeaseLost(Exception):
@@ -45,15 +47,16 @@ def claimable() -> Q:
 
 def claim(task_id: UUID, owner: str) -> Journal | None:
     """Acquire the task, or None if it is somebody else's, over, or not its turn yet."""
-    won = Task.objects.filter(claimable(), pk=task_id).update(
-        status=_unless_stopping(Status.RUNNING),
-        owner=owner,
-        fence=F("fence") + 1,
-        attempts=F("attempts") + 1,
-        stalled_attempts=F("stalled_attempts") + 1,
-        lease_until=Now() + LEASE,
-        started_at=Coalesce("started_at", Now()),
-    )
+    with transaction.atomic():  # Also around a single UPDATE: on SQLite it waits its turn then (agentsite/sqlite).
+        won = Task.objects.filter(claimable(), pk=task_id).update(
+            status=_unless_stopping(Status.RUNNING),
+            owner=owner,
+            fence=F("fence") + 1,
+            attempts=F("attempts") + 1,
+            stalled_attempts=F("stalled_attempts") + 1,
+            lease_until=Now() + LEASE,
+            started_at=Coalesce("started_at", Now()),
+        )
     if not won:
         return None
     task = Task.objects.select_related("agent_version").annotate(now=Now()).get(pk=task_id)
@@ -73,14 +76,17 @@ def heartbeat(owner: str, task_ids: Iterable[UUID]) -> set[UUID]:
     if not ids:
         return set()
     mine: QuerySet[Task] = Task.objects.filter(pk__in=ids, owner=owner, status__in=HELD)
-    if mine.update(lease_until=Now() + LEASE) == len(ids):
+    with transaction.atomic():
+        extended = mine.update(lease_until=Now() + LEASE)
+    if extended == len(ids):
         return set()
     return ids - set(mine.values_list("pk", flat=True))
 
 
 def give_up(owner: str) -> None:
     """End the leases of a worker that is dead, so that its tasks can be taken up at once."""
-    Task.objects.filter(owner=owner, status__in=HELD).update(lease_until=Now() - timedelta(seconds=1))
+    with transaction.atomic():
+        Task.objects.filter(owner=owner, status__in=HELD).update(lease_until=Now() - timedelta(seconds=1))
 
 
 class Journal:
@@ -99,17 +105,9 @@ class Journal:
     def recover(self) -> None:
         """Settle what an earlier acquisition left open: half an answer is dropped, a started call is run again only if
         running it twice does no harm."""
-        open_steps = Step.objects.filter(task=self.task_id, status__in=(Step.Status.PENDING, Step.Status.STARTED))
         with transaction.atomic():
             self._hold()
-            self._drop_half_answer()
-            started = open_steps.filter(kind=Step.Kind.TOOL, status=Step.Status.STARTED)
-            started.filter(effect__in=("read", "idempotent")).update(
-                status=Step.Status.PENDING, attempt=F("attempt") + 1, started_at=None
-            )
-            started.update(
-                status=Step.Status.UNKNOWN, error_kind="interrupted", error="It may have run.", ended_at=Now()
-            )
+            self._settle()
 
     # --- the model ---------------------------------------------------------------------------------------------------
 
@@ -195,7 +193,8 @@ class Journal:
             )
 
     def finish_tool(self, event: ToolFinished, spent: Spent) -> None:
-        """The result of one call, with the files that it made."""
+        """The result of one call, with the files that it made. What took too long may have had its effect or have it
+        yet, so its outcome is unknown, unless that does no harm."""
         failed = event.result.is_error
         with transaction.atomic():
             self._hold(
@@ -205,14 +204,16 @@ class Journal:
             )
             store(self.task.user_id, self.task_id, event.call.id, event.files)
             step = Step.objects.filter(task=self.task_id, call_id=event.call.id)
+            seq, effect = step.values_list("seq", "effect").get()
+            unknown = event.error_kind == "timeout" and effect not in REPEATABLE
             step.update(
-                status=Step.Status.FAILED if failed else Step.Status.DONE,
+                status=Step.Status.UNKNOWN if unknown else Step.Status.FAILED if failed else Step.Status.DONE,
                 result=clean(event.result.content),
                 error_kind=event.error_kind,
                 error=clean(event.result.content)[:500] if failed else "",
                 ended_at=Now(),
             )
-            self._checkpoint(step.values_list("seq", flat=True).get(), spent)
+            self._checkpoint(seq, spent)
 
     # --- the end -----------------------------------------------------------------------------------------------------
 
@@ -237,8 +238,9 @@ class Journal:
             )
             if partial:
                 open_steps.filter(kind=Step.Kind.MODEL).update(text=clean(partial))
-            # A call that was running when it was stopped may have had its effect, unless it has none.
-            open_steps.filter(status=Step.Status.STARTED, kind=Step.Kind.TOOL).exclude(effect="read").update(
+            # A call that had begun when it was stopped may have had its effect, unless it has none.
+            begun = Q(status=Step.Status.STARTED) | Q(attempt__gt=1)
+            open_steps.filter(begun, kind=Step.Kind.TOOL).exclude(effect="read").update(
                 status=Step.Status.UNKNOWN, ended_at=Now()
             )
             open_steps.update(status=Step.Status.CANCELLED, ended_at=Now())
@@ -248,7 +250,7 @@ class Journal:
         """Give the task back, to go on elsewhere at once. Nothing is left open that nobody works on."""
         with transaction.atomic():
             self._hold(status=_unless_stopping(Status.QUEUED), owner="", lease_until=Now(), stalled_attempts=0)
-            self._drop_half_answer()
+            self._settle()
 
     # --- inside a transaction ----------------------------------------------------------------------------------------
 
@@ -263,10 +265,17 @@ class Journal:
         if mine.update(**(changes or {"fence": self.fence})) != 1:
             raise LeaseLost(str(self.task_id))
 
-    def _drop_half_answer(self) -> None:
-        Step.objects.filter(task=self.task_id, kind=Step.Kind.MODEL, status=Step.Status.STARTED).update(
+    def _settle(self) -> None:
+        """Leave nothing started that nobody works on."""
+        started = Step.objects.filter(task=self.task_id, status=Step.Status.STARTED)
+        started.filter(kind=Step.Kind.MODEL).update(
             status=Step.Status.FAILED, error_kind="interrupted", error="The worker was interrupted.", ended_at=Now()
         )
+        calls = started.filter(kind=Step.Kind.TOOL)
+        calls.filter(effect__in=REPEATABLE).update(
+            status=Step.Status.PENDING, attempt=F("attempt") + 1, started_at=None
+        )
+        calls.update(status=Step.Status.UNKNOWN, error_kind="interrupted", error="It may have run.", ended_at=Now())
 
     def _checkpoint(self, seq: int, spent: Spent) -> None:
         Checkpoint.objects.create(task_id=self.task_id, seq=seq, counters=asdict(spent))
