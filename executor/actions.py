@@ -6,12 +6,13 @@ from functools import partial
 from typing import Any, Literal
 
 from django.db import IntegrityError, transaction
+from django.db.models import Case, Exists, F, OuterRef, Q, Value, When
 from django.db.models.functions import Now
 
 from executor.core.messages import Message, message_to_json
 from executor.hints import notify_soon, wake
 from executor.journal import clean_json
-from executor.models import AgentVersion, Status, Task
+from executor.models import ACTIVE, AgentVersion, Status, Task
 from users.models import User
 
 RETRYABLE = (Status.FAILED, Status.NEEDS_ATTENTION)
@@ -43,11 +44,16 @@ def create_task(
 
 
 def stop(task: Task, by: Literal["person", "administrator"] = "person") -> bool:
-    """Stop a task, wherever it is. False if it was over already."""
-    changed = _change(task, (Status.QUEUED,), status=Status.STOPPED, stop_reason=by, ended_at=Now()) or _change(
+    """Stop a task, wherever it is. False if it was over already.
+
+    One UPDATE for all states, so that a task that a worker is just giving back cannot slip through.
+    """
+    is_queued = Q(status=Status.QUEUED)
+    changed = _change(
         task,
-        (Status.RUNNING, Status.WAITING, Status.RETRYING),
-        status=Status.STOPPING,
+        Q(status__in=(Status.QUEUED, Status.RUNNING, Status.WAITING, Status.RETRYING)),
+        status=Case(When(is_queued, then=Value(Status.STOPPED)), default=Value(Status.STOPPING)),
+        ended_at=Case(When(is_queued, then=Now()), default=F("ended_at")),
         stop_reason=by,
         stop_requested_at=Now(),
     )
@@ -57,10 +63,12 @@ def stop(task: Task, by: Literal["person", "administrator"] = "person") -> bool:
 
 
 def retry(task: Task) -> bool:
-    """Let a failed task go on from where it failed. False if there is nothing to go on from."""
+    """Let a failed task go on from where it failed. False if there is nothing to go on from, and while a task that
+    goes on from this one is at work: it would not know of what comes of this."""
+    at_work_after_it = Task.objects.filter(previous=OuterRef("pk"), status__in=ACTIVE)
     changed = _change(
         task,
-        RETRYABLE,
+        Q(~Exists(at_work_after_it), status__in=RETRYABLE),
         status=Status.QUEUED,
         error="",
         error_kind="",
@@ -75,9 +83,9 @@ def retry(task: Task) -> bool:
     return changed
 
 
-def _change(task: Task, when: tuple[Status, ...], **changes: Any) -> bool:
+def _change(task: Task, when: Q, **changes: Any) -> bool:
     with transaction.atomic():
-        if not Task.objects.filter(pk=task.pk, status__in=when).update(**changes):
+        if not Task.objects.filter(when, pk=task.pk).update(**changes):
             return False
         transaction.on_commit(partial(notify_soon, task.user_id, task.pk))
     task.refresh_from_db()
