@@ -27,6 +27,7 @@ from executor.core.llms._json import clean, parse_arguments
 from executor.core.messages import Message, Part, Reasoning, Text, ToolCall, Usage
 
 _ALPHANUMERIC = string.ascii_letters + string.digits
+_LARGEST_COUNT = 2**31 - 1  # What the database's integers hold.
 _REASONING_FIELDS = ("reasoning_content", "reasoning")
 
 
@@ -296,4 +297,4 @@ def _usage(usage: Any) -> Usage:
 
 def _count(values: Any, name: str) -> int:
     value = values.get(name) if isinstance(values, dict) else None
-    return max(value, 0) if isinstance(value, int) else 0
+    return min(max(value, 0), _LARGEST_COUNT) if isinstance(value, int) else 0
