@@ -79,24 +79,30 @@ class Publisher:
     async def _send(self) -> int:
         """Returns for how many streams there was something to say."""
         streams, self._dirty = self._dirty, set()
-        batches = [(stream, stream.take()) for stream in streams]
-        if not batches:
+        if not streams:
             return 0
+        try:
+            await self._send_all(streams)
+        except (RedisError, OSError) as error:
+            logger.warning("Live updates are not reaching Redis: %s", error)
+        except Exception:
+            logger.exception("Live updates stumbled")  # One stream's trouble must not silence all others for good.
+        else:
+            return len(streams)
+        for stream in streams:
+            stream.lost()
+        await asyncio.sleep(0.5)
+        return len(streams)
+
+    async def _send_all(self, streams: set[TaskStream]) -> None:
+        batches = [(stream, stream.take()) for stream in streams]
         pipeline = self._redis.pipeline(transaction=False)
         for _, commands in batches:
             for command in commands:
                 pipeline.execute_command(*command)
-        try:
-            replies = iter(await pipeline.execute(raise_on_error=False))
-        except (RedisError, OSError) as error:
-            logger.warning("Live updates are not reaching Redis: %s", error)
-            for stream, _ in batches:
-                stream.lost()
-            await asyncio.sleep(0.5)
-            return len(batches)
+        replies = iter(await pipeline.execute(raise_on_error=False))
         for stream, commands in batches:
             stream.sent([next(replies) for _ in commands])
-        return len(batches)
 
 
 class TaskStream:
