@@ -9,7 +9,7 @@
     result = await Report(llm, tools).execute({"topic": "Tides"})
 
 A step without a `handle_<id>` method asks the model with the step's instruction. `execute` runs anywhere, in a script
-or a test; the worker runs the same classes and writes down every event that they emit.
+or a test, and keeps no record. The worker drives `TaskSolver.run` instead and writes down every event.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ from executor.core.messages import Message, system, user
 
 @dataclass(frozen=True, slots=True)
 class AgentTask:
-    """Work to be given to an agent, by name."""
+    """Work for an agent, by name, as plain data for code that plans such work. Nothing here runs it: the worker's tasks
+    are rows (executor.models.Task)."""
 
     task_id: str
     instruction: str
