@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
-from django.db import IntegrityError
+from django.db import IntegrityError, connection
 
 from executor import actions
 from executor.core.errors import LLMError, TaskExecutionError
@@ -73,6 +76,26 @@ def test_a_running_task_is_asked_to_stop_and_its_worker_ends_it(make_task: MakeT
     assert not actions.stop(task)
 
 
+def test_a_stop_is_not_lost_when_the_task_is_given_back_at_that_moment(make_task: MakeTask) -> None:
+    task = make_task()
+    journal = claimed(task)
+    given_back = False
+
+    def give_back(execute: Callable[..., Any], sql: str, *rest: Any) -> Any:
+        nonlocal given_back
+        result = execute(sql, *rest)
+        if sql.startswith("UPDATE") and not given_back:
+            given_back = True
+            journal.release()
+        return result
+
+    with connection.execute_wrapper(give_back):
+        assert actions.stop(task)
+    assert given_back
+    assert task.status == Status.STOPPING
+    assert not actions.stop(task)
+
+
 def test_what_is_over_cannot_be_stopped(make_task: MakeTask) -> None:
     task = make_task()
     claimed(task).end(Status.DONE)
@@ -92,6 +115,17 @@ def test_a_failed_task_can_be_tried_again_and_goes_on_under_a_new_fence(make_tas
     assert again.fence == 2
     assert again.elapsed < 5
     assert again.begin_model() == 2
+
+
+def test_a_failed_task_is_not_tried_again_while_the_one_after_it_is_at_work(make_task: MakeTask) -> None:
+    task = make_task()
+    after_it = make_task(previous=task)
+    claimed(task).end(Status.FAILED, error=TaskExecutionError("No."))
+    assert not actions.retry(task)
+    journal = claimed(after_it)
+    assert not actions.retry(task)
+    journal.end(Status.DONE)
+    assert actions.retry(task)
 
 
 @pytest.mark.parametrize("status", [Status.DONE, Status.STOPPED])

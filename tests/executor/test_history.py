@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from django.db.models.signals import post_init
 
 from executor import history
+from executor.actions import stop
 from executor.core.errors import LLMError
 from executor.core.messages import (
     Message,
@@ -22,12 +26,12 @@ from executor.core.messages import (
 )
 from executor.history import NOT_RUN, OUTCOME_UNKNOWN, transcript
 from executor.journal import Journal
-from executor.models import Status, Task
-from tests.executor.conftest import MakeTask, claimed
+from executor.models import Status, Step, Task
+from tests.executor.conftest import MakeTask, claimed, taken_over
 from tests.executor.scripted import call
 from tests.executor.test_journal import answer, finish, result
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("redis_server")]
 
 
 def told(task: Task, instructions: str = "") -> list[Message]:
@@ -126,6 +130,29 @@ def test_calls_without_a_result_are_closed_for_the_next_task_and_open_for_their_
     assert all(one.is_error for one in results)
 
 
+def test_a_call_that_had_begun_before_the_task_was_given_back_and_stopped_may_have_run(make_task: MakeTask) -> None:
+    task = make_task("Go.")
+    looked, stored, sent, never = call("look"), call("put"), call("send"), call("send")
+    journal = claimed(task)
+    answer(journal, "", looked, stored, sent, never)
+    journal.start_tools([looked, stored, sent])
+    taken_over(task).release()
+    assert not task.steps.filter(status=Step.Status.STARTED).exists()
+    assert stop(task)
+    results = told(make_task("Did you?", previous=task))[2].tool_results
+    assert [one.content for one in results] == [NOT_RUN, OUTCOME_UNKNOWN, OUTCOME_UNKNOWN, NOT_RUN]
+
+
+def test_a_call_that_is_on_record_as_begun_is_never_told_as_not_run(make_task: MakeTask) -> None:
+    task, looked, sent = make_task("Go."), call("look"), call("send")
+    journal = claimed(task)
+    answer(journal, "", looked, sent)
+    journal.start_tools([looked, sent])
+    Task.objects.filter(pk=task.pk).update(status=Status.STOPPED)
+    results = told(make_task("Did you?", previous=task))[2].tool_results
+    assert [one.content for one in results] == [NOT_RUN, OUTCOME_UNKNOWN]
+
+
 def test_what_a_provider_wrote_travels_along(make_task: MakeTask) -> None:
     task = make_task()
     journal = claimed(task)
@@ -149,6 +176,38 @@ def test_no_more_is_told_than_the_context_has_room_for_and_the_latest_first(make
     last = make_task("The last one", previous=previous)
     asked = [message.text for message in told(last) if message.role == "user"]
     assert asked == ["Question 2", "Question 3", "The last one"]
+
+
+def test_the_nearest_earlier_task_is_told_however_large_and_none_before_it(make_task: MakeTask) -> None:
+    first = make_task("First")
+    done(first, "One.")
+    large = make_task("x" * history.EARLIER_CHARACTERS, previous=first)
+    done(large, "It is a row of x.")
+    assert told(make_task("How many?", previous=large)) == [
+        user(large.text),
+        said("It is a row of x."),
+        user("How many?"),
+    ]
+
+
+def test_steps_that_are_not_told_are_not_loaded(make_task: MakeTask) -> None:
+    previous = None
+    tasks = []
+    for number in range(4):
+        tasks.append(previous := make_task(f"Question {number}", previous=previous))
+        done(previous, "x" * (history.EARLIER_CHARACTERS // 2 - 100))
+    last = make_task("The last one", previous=previous)
+    loaded: list[Step] = []
+
+    def note(instance: Step, **_: Any) -> None:
+        loaded.append(instance)
+
+    post_init.connect(note, Step)
+    try:
+        transcript(last, "")
+    finally:
+        post_init.disconnect(note, Step)
+    assert {step.task_id for step in loaded} == {task.pk for task in tasks[2:]}
 
 
 def test_no_more_tasks_are_told_than_are_looked_up_at_once(make_task: MakeTask) -> None:

@@ -304,6 +304,21 @@ def test_calls_are_on_record_before_they_begin_and_failures_are_counted(make_tas
     assert (task.tool_calls, task.failed_calls) == (2, 1)
 
 
+def test_a_call_that_took_too_long_may_have_had_its_effect_unless_that_does_no_harm(make_task: MakeTask) -> None:
+    task, looked, stored, sent = make_task(), call("look"), call("put"), call("send")
+    journal = claimed(task)
+    answer(journal, "", looked, stored, sent)
+    journal.start_tools([looked, stored, sent])
+    for one in (looked, stored, sent):
+        too_long = ToolResult(one.id, one.name, f"{one.name} did not answer within 60 seconds.", True)
+        journal.finish_tool(ToolFinished(one, too_long, (), "timeout"), Spent())
+    assert statuses(task)[1:] == [("look", "failed"), ("put", "failed"), ("send", "unknown")]
+    told = transcript(journal.task, "")[0][-1].tool_results[-1]
+    assert (told.content, told.is_error) == ("send did not answer within 60 seconds.", True)
+    task.refresh_from_db()
+    assert task.failed_calls == 3
+
+
 def test_text_that_no_database_stores_is_made_storable(make_task: MakeTask) -> None:
     task = make_task()
     journal = claimed(task)
