@@ -16,6 +16,7 @@ from django.utils.safestring import SafeString, mark_safe
 from latex2mathml.converter import convert as latex_to_mathml
 from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
+from markdown_it.rules_core import StateCore
 from markdown_it.token import Token
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 from pygments import highlight
@@ -27,6 +28,10 @@ OWN_FILE = re.compile(r"/f/[0-9a-f-]{36}/(\?download)?$")
 #: Longer code is shown without colours: a lexer is not worth seconds of everybody's time.
 HIGHLIGHT_LIMIT = 50_000
 MATH_LIMIT = 2_000
+#: An open block that is longer is shown as it was written until it is complete: it is read again for every few words.
+OPEN_LIMIT = 10_000
+#: Text with more of them is shown as it was written: what might be a link is read to its end from each bracket.
+BRACKET_LIMIT = 2_000
 
 _TEXT_TAGS = "p br hr h1 h2 h3 h4 h5 h6 strong em s del code pre blockquote ul ol li a div span img"
 _TABLE_TAGS = "table thead tbody tr th td"
@@ -76,7 +81,7 @@ class BlockStream:
         """
         text = _harmless(text)
         self._tail += text
-        if self._open and self._open.add(text):
+        if self._open and self._open.add(text) and not self._is_too_long:
             return SafeString("")
         self._open = None
         complete = self._take_complete() if "\n" in text else SafeString("")
@@ -89,7 +94,7 @@ class BlockStream:
         blank = max((i for i in range(settled) if not lines[i].strip()), default=-1)
         # Once it is closed, a formula swallows what until then reads as other blocks. A blank line ends it, too.
         settled = next((i for i in range(blank + 1, settled) if "$$" in lines[i]), settled)
-        tokens = _open_markdown.parse("\n".join(lines[:settled]))
+        tokens = _blocks.parse("\n".join(lines[:settled]))
         line = max((token.map[0] for token in tokens if token.level == 0 and token.map), default=0)
         if not line:
             return SafeString("")
@@ -101,8 +106,15 @@ class BlockStream:
         return bool(self.done or self._tail)
 
     @property
+    def _is_too_long(self) -> bool:
+        """Whether reading the open block again takes too long. Code is only copied, so it may be long."""
+        return len(self._tail) > OPEN_LIMIT and not self._tail.startswith(("```", "~~~"))
+
+    @property
     def open_html(self) -> SafeString:
         """The block that is still being written. Code in it has no colours yet."""
+        if self._is_too_long:
+            return mark_safe("<p>" + escape(self._tail, quote=False).replace("\n", "<br>\n") + "</p>")  # noqa: S308
         if self._open is None:
             self._open = _Growing(self._tail, _sanitise(_open_markdown.render(self._tail)))
         return self._open.html
@@ -243,9 +255,22 @@ def _math(content: str, options: dict[str, Any]) -> str:
         return f"<code>{escape(content)}</code>"
 
 
+def _inline(state: StateCore) -> None:
+    """What stands inside blocks: links, emphasis, formulas …"""
+    for token in state.tokens:
+        if token.type != "inline":
+            continue
+        token.children = []
+        if token.content.count("[") > BRACKET_LIMIT:
+            token.children.append(Token("text", "", 0, content=token.content))
+        else:
+            state.md.inline.parse(token.content, state.md, state.env, token.children)
+
+
 def _build(code: Any) -> MarkdownIt:
     markdown = MarkdownIt("commonmark", {"html": False, "maxNesting": 100})
     markdown.enable(["table", "strikethrough"])
+    markdown.core.ruler.at("inline", _inline)
     markdown.use(
         dollarmath_plugin,
         renderer=_math,
@@ -269,3 +294,4 @@ def _build(code: Any) -> MarkdownIt:
 
 _markdown = _build(_code)
 _open_markdown = _build(_open_code)
+_blocks = _build(_open_code).disable("inline")  # Where blocks begin, and nothing of what is in them.

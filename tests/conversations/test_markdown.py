@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import Any
 from uuid import uuid4
 
@@ -218,3 +219,47 @@ def test_only_the_open_block_is_read_again() -> None:
             stream.feed(word)
             longest = max(longest, len(stream._tail))
     assert longest <= 2 * len("Some words here.\n\n")
+
+
+def test_a_long_open_block_is_shown_as_written_until_it_is_complete() -> None:
+    stream = BlockStream("- *one*\n" * (markdown.OPEN_LIMIT // 8))
+    assert "<em>one</em>" in stream.open_html
+    stream.feed("- *one*\n- <b>two</b>")
+    assert "- *one*<br>\n- &lt;b&gt;two&lt;/b&gt;" in stream.open_html
+    assert "<li>" not in stream.open_html
+    stream.feed("\n\nAfter.\n")
+    assert "<em>one</em>" in stream.done
+    assert stream.open_html == "<p>After.</p>\n"
+
+
+def test_long_open_code_is_shown_as_code() -> None:
+    stream = BlockStream("```python\n" + "word\n" * markdown.OPEN_LIMIT)
+    assert stream.open_html.startswith('<div class="code"')
+
+
+@pytest.mark.parametrize("line", ["- word\n", "word ", "| *a* |\n", "> a `b\n", "```\n"])
+def test_in_a_long_block_neither_cuts_nor_looks_matter(line: str) -> None:
+    looked, text = BlockStream(), ""
+    step = line * (markdown.OPEN_LIMIT // len(line) // 3)
+    for piece in [step] * 4 + ["some words", " more words", "\n\nafter\n", "it"]:
+        text += piece
+        looked.feed(piece)
+        assert (looked.done, looked.open_html) == ((whole := BlockStream(text)).done, whole.open_html)
+
+
+def test_text_with_very_many_brackets_is_shown_as_written() -> None:
+    few, many = "[a](/b) " * markdown.BRACKET_LIMIT, "[a](/b) " * (markdown.BRACKET_LIMIT + 1)
+    assert 'href="/b"' in render(few)
+    html = render(f"*before*\n\n{many}<b>\n\n*after*")
+    assert "<em>before</em>" in html
+    assert "[a](/b) [a](/b) " in html
+    assert "<a" not in html
+    assert "&lt;b&gt;" in html
+    assert "<em>after</em>" in html
+
+
+@pytest.mark.parametrize("text", ["[" * 200_000, "![" * 100_000, "[a][" * 50_000])
+def test_no_brackets_take_long(text: str) -> None:
+    began = time.process_time()
+    both_ways(text)
+    assert time.process_time() - began < 5  # It takes some milliseconds, and took many seconds.
