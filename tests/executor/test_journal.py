@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import IntegrityError
+from django.db import IntegrityError, connection
 from django.db.models.functions import Now
 
 from executor.core.errors import LLMError, TaskExecutionError
@@ -16,7 +16,7 @@ from executor.core.events import Finished, FinishReason, ToolFinished
 from executor.core.limits import Spent
 from executor.core.messages import Message, Native, Reasoning, Text, ToolCall, ToolResult, Usage, assistant
 from executor.history import OUTCOME_UNKNOWN, transcript
-from executor.journal import Journal, LeaseLost, claim, heartbeat
+from executor.journal import Journal, LeaseLost, claim, give_up, heartbeat
 from executor.models import Checkpoint, Status, Step, Task
 from tests.executor.conftest import MakeTask, claimed, in_threads, taken_over, values, worker_dies
 from tests.executor.scripted import call
@@ -125,6 +125,22 @@ def test_a_heartbeat_extends_the_leases_and_names_those_that_are_lost(make_task:
     assert heartbeat("me", [kept.pk, lost.pk, over.pk]) == {lost.pk, over.pk}
     assert heartbeat("me", []) == set()
     assert list(Task.objects.filter(lease_until__gt=Now() + timedelta(seconds=10), owner="me")) == [kept]
+
+
+def test_every_write_about_who_has_a_task_waits_its_turn_as_a_transaction_does(make_task: MakeTask) -> None:
+    task = make_task()
+    written: list[bool] = []
+
+    def watch(execute: Callable[..., Any], sql: str, *rest: Any) -> Any:
+        if sql.startswith("UPDATE"):
+            written.append(connection.in_atomic_block)
+        return execute(sql, *rest)
+
+    with connection.execute_wrapper(watch):
+        assert claim(task.pk, "me")
+        assert heartbeat("me", [task.pk]) == set()
+        give_up("me")
+    assert written == [True, True, True]
 
 
 # --- a worker that lost its task -------------------------------------------------------------------------------------
