@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
 from itertools import pairwise
 from threading import Barrier
 from typing import Any
 
 import pytest
-from django.db import connections
+from django.db import OperationalError, connections
+from django.db.models.signals import pre_delete
+from django.dispatch import Signal
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from conversations import actions
 from conversations.models import Conversation, Turn
@@ -74,3 +79,41 @@ def test_a_stop_and_an_end_at_once_leave_one_of_them(alice: User, demo: Agent) -
     assert answers[0].status_code == 302
     turn.task.refresh_from_db()
     assert not turn.task.is_active
+
+
+def test_who_takes_a_conversation_out_of_the_bin_while_it_is_emptied_keeps_it(alice: User, demo: Agent) -> None:
+    long_ago = timezone.now() - timedelta(days=actions.BIN_DAYS + 1)
+    turns = [actions.send(alice, demo, str(number)) for number in range(3)]
+    Conversation.objects.update(deleted_at=long_ago)
+
+    def restore_the_others(instance: Conversation, **_: Any) -> None:
+        for turn in turns:
+            if turn.conversation_id != instance.pk:
+                Conversation.objects.filter(pk=turn.conversation_id).update(deleted_at=None)
+
+    with connected(pre_delete, restore_the_others):
+        assert actions.empty_bin() == 1
+    assert (Conversation.objects.count(), Turn.objects.count(), Task.objects.count()) == (2, 2, 2)
+
+
+def test_a_conversation_that_cannot_be_removed_does_not_keep_the_others(alice: User, demo: Agent) -> None:
+    stuck, *_ = [actions.send(alice, demo, str(number)) for number in range(3)]
+    Conversation.objects.update(deleted_at=timezone.now() - timedelta(days=actions.BIN_DAYS + 1))
+
+    def fail(instance: Conversation, **_: Any) -> None:
+        if instance.pk == stuck.conversation_id:
+            raise OperationalError("No.")
+
+    with connected(pre_delete, fail):
+        assert actions.empty_bin() == 2
+    assert (Conversation.objects.get().pk, Task.objects.get().pk) == (stuck.conversation_id, stuck.task_id)
+    assert actions.empty_bin() == 1
+
+
+@contextmanager
+def connected(signal: Signal, receiver: Callable[..., None]) -> Iterator[None]:
+    signal.connect(receiver, sender=Conversation)
+    try:
+        yield
+    finally:
+        signal.disconnect(receiver, sender=Conversation)

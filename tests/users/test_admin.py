@@ -115,6 +115,17 @@ class TestAHelper:
         admin.refresh_from_db()
         assert admin.is_active
 
+    def test_cannot_touch_others_of_the_staff_who_may_have_more_rights(self, client: Client, alice: User) -> None:
+        reviewer = User.objects.create_user("reviewer", password=PASSWORD, is_staff=True)
+        new = {"password1": "Korrekt-Pferd-9", "password2": "Korrekt-Pferd-9", "usable_password": "true"}
+        for person, status in ((reviewer, 403), (alice, 302)):
+            password = reverse("admin:auth_user_password_change", args=[person.pk])
+            assert client.post(password, new).status_code == status
+            assert change(client, person, email=f"{person}@mallory.example").status_code == status
+            person.refresh_from_db()
+            assert person.check_password("Korrekt-Pferd-9") is (person == alice)
+            assert person.email.endswith("@mallory.example") is (person == alice)
+
 
 class TestAnOutsider:
     def test_is_refused(self, client: Client, alice: User) -> None:
