@@ -68,6 +68,12 @@ class UserAdmin(DjangoUserAdmin):  # type: ignore[type-arg]  # not subscriptable
     def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
         return super().has_delete_permission(request, obj) and self._may_touch(request, obj)
 
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """A person goes with everything that is theirs. How much that is is shown, but not what: it is private."""
+        _, counts, _, protected = super().get_deleted_objects(objs, request)
+        allowed = all(self.has_delete_permission(request, person) for person in objs)
+        return [str(person) for person in objs], counts, set() if allowed else {"person"}, protected
+
     def _may_touch(self, request: HttpRequest, obj: User | None) -> bool:
         return request.user.is_superuser or obj is None or not (obj.is_staff or obj.is_superuser)
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Permission
 from django.db import connection
+from django.db.models import RestrictedError
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
@@ -14,7 +15,7 @@ from django.urls import reverse
 from conversations import actions
 from conversations.admin import TURNS_SHOWN
 from conversations.models import Conversation, Turn
-from executor.models import Agent, ReviewLog
+from executor.models import Agent, ReviewLog, Task
 from tests.conftest import make_user
 from tests.conversations.worker import answer, fail
 from users.models import User
@@ -130,3 +131,22 @@ def test_the_list_takes_as_many_queries_for_many_as_for_one(
     with CaptureQueriesContext(connection) as many:
         text(as_reviewer, reverse(LIST))
     assert len(many) == len(few)
+
+
+def test_a_person_is_deleted_with_all_they_said_and_nothing_of_others(
+    dora: User, turn: Turn, alice: User, bob: User, demo: Agent
+) -> None:
+    answer(actions.send(alice, demo, "And again", turn.conversation).task, "Yes.")
+    kept = actions.send(bob, demo, "I stay")
+    client = Client()
+    client.force_login(dora)
+    url = reverse("admin:users_user_delete", args=[alice.pk])
+    assert "Hello" not in text(client, url)
+    assert client.post(url, {"post": "yes"}).status_code == 302
+    assert not User.objects.filter(pk=alice.pk).exists()
+    assert (Turn.objects.get(), Task.objects.get()) == (kept, kept.task)
+
+
+def test_a_task_that_answers_a_turn_is_not_deleted_without_it(turn: Turn) -> None:
+    with pytest.raises(RestrictedError):
+        turn.task.delete()

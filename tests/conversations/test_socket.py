@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from channels.layers import channel_layers
 from channels.security.websocket import OriginValidator
 from channels.testing import WebsocketCommunicator
+from django.contrib.sessions.models import Session
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from agentsite.asgi import application
-from conversations import actions
+from conversations import actions, consumers
 from conversations.consumers import COME_AGAIN, LOGGED_OUT, NO_SUCH_CONVERSATION
+from conversations.hub import get_hub
 from conversations.models import Turn
+from executor.hints import user_group
 from executor.models import Agent
 from tests.conftest import PASSWORD
 from tests.conversations.worker import db
@@ -182,3 +189,63 @@ async def test_nobody_hears_of_others(bob: User, turn: Turn, client: Client) -> 
     await db(actions.rename, turn.conversation, "Alice's secret")
     assert await communicator.receive_nothing(timeout=0.3)
     await communicator.disconnect()
+
+
+# --- what nobody tells a socket --------------------------------------------------------------------------------------
+
+
+def suspend_untold(alice: User, client: Client) -> None:
+    User.objects.filter(pk=alice.pk).update(is_active=False)
+
+
+def expire(alice: User, client: Client) -> None:
+    Session.objects.update(expire_date=timezone.now() - timedelta(seconds=1))
+
+
+def end_the_session_untold(alice: User, client: Client) -> None:
+    Session.objects.all().delete()
+
+
+def change_the_password_untold(alice: User, client: Client) -> None:
+    User.objects.filter(pk=alice.pk).update(password="another")
+
+
+@pytest.mark.parametrize("lose", [suspend_untold, expire, end_the_session_untold, change_the_password_untold])
+async def test_a_socket_finds_out_by_itself_that_its_right_is_gone(
+    client: Client, alice: User, lose: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumers, "CHECK_EVERY", 0.1)
+    communicator = socket(client)
+    assert (await communicator.connect())[0]
+    assert await communicator.receive_nothing(timeout=0.5)
+    await db(lose, alice, client)
+    assert await closed_with(communicator) == LOGGED_OUT
+
+
+async def followers(turn: Turn) -> int:
+    feed = get_hub()._feeds.get(turn.task_id)
+    return len(feed.viewers) if feed else 0
+
+
+def tasks_of_sockets() -> list[str]:
+    return [name for task in asyncio.all_tasks() if (name := task.get_name()).startswith("socket ")]
+
+
+@pytest.mark.parametrize("end", ["leaves", "stumbles"])
+async def test_a_socket_leaves_nothing_behind_however_it_ends(client: Client, turn: Turn, end: str) -> None:
+    communicator = socket(client, f"?conversation={turn.conversation_id}")
+    assert (await communicator.connect())[0]
+    assert await hears(communicator, f"task-{turn.task_id}")
+    assert await followers(turn) == 1
+    assert tasks_of_sockets()
+    match end:
+        case "leaves":
+            await communicator.disconnect()
+        case "stumbles":
+            # A hint that no version of ours sends: whatever a handler raises ends the socket like this.
+            layer = channel_layers["default"]
+            await layer.group_send(user_group(turn.task.user_id), {"type": "task.changed", "task": "x", "over": False})
+            with pytest.raises(ValueError, match="badly formed"):
+                await communicator.wait(timeout=5)
+    assert await followers(turn) == 0
+    assert tasks_of_sockets() == []
