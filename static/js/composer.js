@@ -200,6 +200,9 @@ function start() {
 
 if (form) {
   start();
-  // Who has a keyboard goes on writing; a phone's would cover the page.
-  if (matchMedia("(hover: hover)").matches && !location.hash) document.getElementById("text").focus({ preventScroll: true });
+  // The first message leads to a page of its own. Who has a keyboard goes on writing there; a phone's would cover it.
+  if (!form.hasAttribute("hx-post")) form.addEventListener("submit", () => sessionStorage.setItem("writing", "1"));
+  else if (sessionStorage.getItem("writing") && matchMedia("(hover: hover)").matches)
+    document.getElementById("text").focus({ preventScroll: true });
+  if (form.hasAttribute("hx-post")) sessionStorage.removeItem("writing");
 }
