@@ -48,7 +48,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder, Site(Path(folder) / "data", SIGNUP_OPEN="true") as site:
             site.address  # noqa: B018  (waits until it is ready)
             idle_memory = memory_mb(all_of(site).values())
-            for name, model in (("bench", MODEL), ("short", "stream-3-0"), ("loop", "echo")):
+            for name, model in (("bench", MODEL), ("short", "stream-10-50"), ("loop", "echo")):
                 site.add_agent(
                     name,
                     provider="openai_compatible",

@@ -32,7 +32,7 @@ async def one(client: AsyncOpenAI, model: str) -> tuple[float, int]:
 async def main(base_url: str, model: str, rounds: int, streams: int) -> None:
     client = AsyncOpenAI(base_url=base_url, api_key="bench", max_retries=0)
     await one(client, model)  # Builds what is built once.
-    first_token = [(await one(client, "stream-3-0"))[0] for _ in range(rounds)]
+    first_token = [(await one(client, "stream-10-50"))[0] for _ in range(rounds)]
     alone_cpu, alone_wall, alone_tokens = await measured(client, model, 1)
     cpu, wall, tokens = await measured(client, model, streams)
     print(

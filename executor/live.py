@@ -22,6 +22,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
@@ -36,6 +37,8 @@ FLUSH = 0.05
 #: With many streams each is sent less often: no eye sees it, and everything behind them has less to do.
 FLUSH_PER_STREAM = 0.001
 FLUSH_AT_MOST = 0.15
+#: The first words of an answer do not wait for more, but for this.
+FLUSH_AT_LEAST = 0.004
 LIFETIME = 3600
 LIFETIME_AFTER_END = 120
 
@@ -51,20 +54,25 @@ class Publisher:
         self._redis = redis.from_url(url, socket_timeout=5, socket_connect_timeout=2)
         self._dirty: set[TaskStream] = set()
         self._wake = asyncio.Event()
+        self._hurry = asyncio.Event()
         self._closing = False
         self._sender = asyncio.create_task(self._send_forever(), name="live publisher")
 
     def open(self, task_id: UUID, fence: int, on_superseded: Callable[[], None]) -> TaskStream:
         return TaskStream(self, task_id, fence, on_superseded)
 
-    def changed(self, stream: TaskStream) -> None:
+    def changed(self, stream: TaskStream, *, hurry: bool = False) -> None:
+        """There is something to say; with `hurry`, somebody has been waiting for it."""
         self._dirty.add(stream)
         self._wake.set()
+        if hurry:
+            self._hurry.set()
 
     async def aclose(self) -> None:
         """Send what there is to say, and end."""
         self._closing = True
         self._wake.set()
+        self._hurry.set()
         await self._sender
         await self._send()
         await self._redis.aclose()
@@ -74,7 +82,11 @@ class Publisher:
             await self._wake.wait()
             self._wake.clear()
             sent = await self._send()
-            await asyncio.sleep(min(FLUSH + sent * FLUSH_PER_STREAM, FLUSH_AT_MOST))
+            await asyncio.sleep(FLUSH_AT_LEAST)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(FLUSH + sent * FLUSH_PER_STREAM, FLUSH_AT_MOST)):
+                    await self._hurry.wait()
+            self._hurry.clear()
 
     async def _send(self) -> int:
         """Returns for how many streams there was something to say."""
@@ -139,8 +151,9 @@ class TaskStream:
 
     def add_text(self, text: str) -> None:
         text = clean(text)
+        is_first = not self._text
         self._text.append(text)
-        self._extend("text", text)
+        self._extend("text", text, hurry=is_first)
 
     def add_reasoning(self, text: str) -> None:
         text = clean(text)
@@ -204,13 +217,13 @@ class TaskStream:
         self._restart = True
         self._publisher.changed(self)
 
-    def _extend(self, kind: str, text: str) -> None:
+    def _extend(self, kind: str, text: str, *, hurry: bool = False) -> None:
         last = self._entries[-1] if self._entries else None
         if last is not None and last["k"] == kind:
             last["t"] += text
         else:
             self._entries.append({"k": kind, "s": self._seq, "t": text})
-        self._publisher.changed(self)
+        self._publisher.changed(self, hurry=hurry)
 
     def _add(self, entry: dict[str, Any]) -> None:
         if entry["k"] in ("open", "rows"):
