@@ -469,35 +469,6 @@ async def test_what_is_never_announced_is_found_in_the_rows(scene: Scene) -> Non
     await scene.is_quiet(patience=10)
 
 
-async def test_a_look_that_failed_is_made_up_for_although_words_stream(
-    scene: Scene, caplog: pytest.LogCaptureFixture
-) -> None:
-    turn = await scene.send("Hello")
-    viewer = await scene.watch(turn.conversation)
-    work = await scene.work(turn.task)
-    await scene.is_quiet()
-    seq = await db(work.journal.begin_model)
-    await db(rename_table, "executor_step", "away")  # What a database that is away or busy means to the hub.
-    try:
-        work.stream.open_step(seq)
-        work.say("First")
-        await eventually(lambda: "The rows could not be looked at" in caplog.text)
-    finally:
-        await db(rename_table, "away", "executor_step")
-    end = time.monotonic() + 10
-    while "word" not in viewer.seen(".answer"):
-        assert time.monotonic() < end, "What streams is not shown any more."
-        work.say(" word")
-        await asyncio.sleep(0.1)
-    work.seq = seq
-    await scene.is_quiet(work)
-
-
-def rename_table(old: str, new: str) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(f"ALTER TABLE {old} RENAME TO {new}")
-
-
 async def test_a_wait_says_what_for_until_words_come(scene: Scene) -> None:
     turn = await scene.send("Hello")
     viewer = await scene.watch(turn.conversation)
