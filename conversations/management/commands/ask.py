@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -41,6 +43,19 @@ FAILED, USAGE, INTERRUPTED = 1, 2, 130
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ctrl-C waits until it is known what was sent: a task that nobody knows of cannot be stopped."""
+    pressed: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        raise KeyboardInterrupt
+
+
 class Command(BaseCommand):
     help = "Send a message to an agent, show the steps it takes, and print the answer."
 
@@ -70,12 +85,16 @@ class Command(BaseCommand):
         self._quiet: bool = options["json"]
         self._steps = _Steps(self._note)
         began = time.monotonic()
-        turn = send(user, agent, form.cleaned_data["text"], conversation)
-        self._note(f"{agent.title} · conversation {turn.conversation_id}")
+        turn: Turn | None = None
         code = 0
         try:
+            with _undisturbed():
+                turn = send(user, agent, form.cleaned_data["text"], conversation)
+            self._note(f"{agent.title} · conversation {turn.conversation_id}")
             task = self._follow(turn.task, began + options["timeout"])
         except KeyboardInterrupt:
+            if turn is None:
+                raise
             task, code = self._stop(turn.task), INTERRUPTED
         self._report(turn, task, agent)
         if code or task.status != Status.DONE:
