@@ -12,7 +12,6 @@ function start() {
   let following = true;
   let room = 0; // px: the height kept free below the message just sent
   let last = { top: 0, height: 0 };
-  let settled = 0; // ms: until then the page moves by itself, because it became shorter
 
   const distance = () => root.scrollHeight - root.scrollTop - root.clientHeight;
 
@@ -36,8 +35,7 @@ function start() {
     () => {
       const { scrollTop: top, scrollHeight: height } = root;
       // A page that became shorter is pushed up by the browser; that is nobody's wish.
-      const pushed = height < last.height || performance.now() < settled;
-      if (top < last.top && !pushed && distance() > 1) following = false;
+      if (top < last.top && height >= last.height && distance() > 1) following = false;
       else if (top > last.top && distance() < NEAR) following = true;
       last = { top, height };
       showButton();
@@ -82,9 +80,7 @@ function start() {
 
   // Steps fold when a task is over, older turns come in above: hold what is in view.
   const held = new WeakMap(); // swap → the element to hold, and where it was
-  let height = 0;
   document.addEventListener("htmx:before:swap", ({ detail }) => {
-    height = root.scrollHeight;
     for (const { target } of detail.tasks) {
       const element = target?.id?.startsWith?.("task-")
         ? target.querySelector(".answer")
@@ -94,7 +90,6 @@ function start() {
     }
   });
   document.addEventListener("htmx:after:swap", ({ detail }) => {
-    if (root.scrollHeight < height) settled = performance.now() + 300;
     const { id, top } = held.get(detail.ctx) ?? {};
     const element = id && document.getElementById(id);
     if (!element) return;
