@@ -11,10 +11,12 @@ import pytest
 from channels.layers import channel_layers
 from channels.security.websocket import OriginValidator
 from channels.testing import WebsocketCommunicator
+from django.conf import settings
 from django.contrib.sessions.models import Session
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
+from redis import asyncio as redis
 
 from agentsite.asgi import application
 from conversations import actions, consumers
@@ -53,6 +55,13 @@ async def refused(communicator: WebsocketCommunicator) -> int:
     assert said["type"] == "websocket.close"
     code: int = said["code"]
     return code
+
+
+async def is_listening(user: User) -> None:
+    """Wait until a socket of the person is in the group that is told: that comes after it has opened."""
+    async with redis.from_url(settings.REDIS_URL) as client, asyncio.timeout(10):
+        while not await client.pubsub_channels(f"*{user_group(user.pk)}"):  # noqa: ASYNC110  (Redis tells nobody)
+            await asyncio.sleep(0.01)
 
 
 async def hears(communicator: WebsocketCommunicator, words: str) -> bool:
@@ -173,6 +182,7 @@ async def test_another_session_of_the_person_may_come_again(client: Client, alic
     await db(other.force_login, alice)
     communicator = socket(other)
     assert (await communicator.connect())[0]
+    await is_listening(alice)
     await log_out(alice, client)
     assert await closed_with(communicator) == COME_AGAIN
     again = socket(other)
