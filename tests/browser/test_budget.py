@@ -55,6 +55,6 @@ def test_a_long_conversation_weighs_as_much_as_a_short_one(tab: Tab) -> None:
     sizes = []
     for path in (short, long):
         wire, _ = cold_load(tab, path)
-        expect(tab.find(".turn")).to_have_count(20)
+        expect(tab.find(".turn").last).to_be_in_viewport()  # Older ones may have been fetched by then.
         sizes.append(wire[path])
     assert sizes[1] == pytest.approx(sizes[0], rel=0.1)
