@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from django.db import transaction
 from django.db.models import Max
+from pydantic import ValidationError
 
 from executor.agent_rules import AgentEntry, AgentsFile, provider_problems
 from executor.agents_yaml import AgentsFileError, Source, read_yaml
@@ -30,22 +32,37 @@ def read(path: Path, environment: Mapping[str, str], *, ask_providers: bool = Tr
     data = read_yaml(path, source, environment)
     source.validate(AgentsFile, data, ())
     items = data.get("agents") if isinstance(data, dict) else None
-    entries: dict[int, AgentEntry] = {}
+    entries: list[AgentEntry] = []
+    names: dict[str, int] = {}  # In which line each stands first.
     for index, item in enumerate(items if isinstance(items, list) else ()):
         place = ("agents", index)
         entry = source.validate(AgentEntry, item, place)
-        if entry is None:
-            continue
-        first = next((at for at, other in entries.items() if other.name == entry.name), None)
-        if first is not None:
-            line = source.lines["agents", first, "name"]
-            source.add((*place, "name"), f"{entry.name!r} stands in line {line} already. Give it another name.")
-        entries[index] = entry
-        if ask_providers and not any(unread[:2] == place for unread in source.unread):
-            for name, sentence in provider_problems(entry.provider, entry.model, entry.base_url, entry.parameters):
-                source.add((*place, name) if name else place, source.mask(sentence))
+        if entry:
+            entries.append(entry)
+        name = item.get("name") if isinstance(item, dict) else None
+        if isinstance(name, str) and (*place, "name") not in source.unread:
+            if name in names:
+                shown = source.shown((*place, "name"), name)
+                source.add((*place, "name"), f"{shown} stands in line {names[name]} already. Give it another name.")
+            else:
+                names[name] = source.lines[(*place, "name")]
+        asked = entry or _what_the_provider_gets(item)
+        if asked and ask_providers and not any(unread[:2] == place for unread in source.unread):
+            for field, sentence in provider_problems(asked.provider, asked.model, asked.base_url, asked.parameters):
+                source.add((*place, field) if field else place, source.mask(sentence))
     source.check()
-    return list(entries.values())
+    return entries
+
+
+def _what_the_provider_gets(item: Any) -> AgentEntry | None:
+    """An entry with only those fields of a wrong one, if they are right: their mistakes too are told at once."""
+    if not isinstance(item, dict):
+        return None
+    given = {name: item[name] for name in ("provider", "model", "base_url", "parameters") if name in item}
+    try:
+        return AgentEntry.model_validate({"name": "any", "title": "any", **given})
+    except ValidationError:
+        return None
 
 
 def warnings(agents: list[AgentEntry], environment: Mapping[str, str]) -> list[str]:

@@ -210,6 +210,7 @@ class TestMistakes:
                 title: Second
                 provider: openai_compatible
                 base_url: http://localhost/v1
+                enabled: maybe
                 parameters:
                   temperature: 9
               - name: second
@@ -228,14 +229,22 @@ class TestMistakes:
             "agents.yaml, line 2, agents[0].title",
             "agents.yaml, line 3, agents[0].provider",
             "agents.yaml, line 4, agents[0].model",
-            "agents.yaml, line 9, agents[1].parameters",
-            "agents.yaml, line 15, agents[2].limits.seconds",
-            "agents.yaml, line 16, agents[3].name",
-            "agents.yaml, line 19, extra",
+            "agents.yaml, line 9, agents[1].enabled",
+            "agents.yaml, line 10, agents[1].parameters",
+            "agents.yaml, line 12, agents[2].name",
+            "agents.yaml, line 16, agents[2].limits.seconds",
+            "agents.yaml, line 17, agents[3].name",
+            "agents.yaml, line 20, extra",
         ]
         assert "must be one of: demo, openai_compatible" in found[2]
-        assert "temperature must be a number from 0 to 2, not 9." in found[4]
-        assert "'second' stands in line 5 already." in found[6]
+        assert "temperature must be a number from 0 to 2, not 9." in found[5]
+        for twice in (found[6], found[8]):
+            assert '"second" stands in line 5 already. Give it another name.' in twice
+
+    @pytest.mark.parametrize("second", ["{name: helper, title: T, provider: demo}", "{<<: *it}"])
+    def test_tell_of_a_name_that_is_given_twice_wherever_it_stands(self, file: Path, second: str) -> None:
+        (found,) = mistakes(file, ONE.replace("- name", "- &it\n    name") + f"  - {second}\n")
+        assert '"helper" stands in line 3 already.' in found
 
     def test_of_a_server_without_address_name_the_field(self, file: Path) -> None:
         (found,) = mistakes(file, ONE.replace("demo", "openai_compatible"))
