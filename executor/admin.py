@@ -15,7 +15,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from executor.actions import stop
-from executor.agent_form import AgentForm
+from executor.agent_form import AgentForm, AgentRow
 from executor.models import Agent, AgentVersion, ReviewLog, Step, Task, Worker
 from executor.review import ReviewedAdmin, block, json_block, mark
 from tools.admin import ReadOnlyAdmin
@@ -67,7 +67,7 @@ class AgentAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscriptab
     search_fields = ("name", "title", "description")
     readonly_fields = ("key_state", "function_problems")
     fieldsets = (
-        (None, {"fields": ("name", "title", "description", "enabled", "position")}),
+        (None, {"fields": ("name", "title", "description", "enabled", "position", "opened")}),
         (
             "Model",
             {
@@ -103,14 +103,18 @@ class AgentAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscriptab
             task_total=Coalesce(Subquery(tasks.annotate(total=Count("pk")).values("total")), 0),
         )
 
+    def get_changelist_form(self, request: HttpRequest, **kwargs: Any) -> Any:
+        return super().get_changelist_form(request, **{**kwargs, "form": AgentRow})
+
     def save_model(self, request: HttpRequest, obj: Agent, form: Any, change: bool) -> None:
-        """Only what was changed, so that two people may edit different fields at once."""
+        """Only what was changed. The forms see to it that nobody's change undoes somebody else's unnoticed."""
         if not change:
             obj.save()
             return
         columns = {field.name for field in Agent._meta.concrete_fields}
-        changed = {"functions" if name == "all_functions" else name for name in form.changed_data}
-        obj.save(update_fields=[*(changed & columns), "updated_at"])
+        changed = {"functions" if name == "all_functions" else name for name in form.changed_data} & columns
+        if changed:
+            obj.save(update_fields=[*changed, "updated_at"])
 
     @admin.display(description="version", ordering="latest")
     def version(self, agent: Any) -> int:

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from django import forms
+from django.http import QueryDict
 
 from executor.agent_rules import provider_problems, suggestion_problems, web_address
 from executor.core.llms.factory import LLMS
@@ -49,11 +50,22 @@ class JsonField(forms.JSONField):
         return value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
 
 
+class OpenedField(forms.CharField):
+    """When the row that the form shows was last changed, carried along unseen."""
+
+    def __init__(self) -> None:
+        super().__init__(required=False, widget=forms.HiddenInput)
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return False  # It is not a thing to save.
+
+
 def _refuse(constant: str) -> None:
     raise ValueError(constant)
 
 
 class AgentForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable at run time
+    opened = OpenedField()
     base_url = forms.CharField(
         label="Address",
         required=False,
@@ -88,6 +100,8 @@ class AgentForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if self.instance.pk:
+            self.initial["opened"] = self.instance.updated_at.isoformat()
         registry = get_registry()
         chosen = [name for name in self.instance.functions if name != "*"]
         field = self.fields.get("functions")
@@ -119,6 +133,7 @@ class AgentForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or {}
+        self._refuse_to_undo(cleaned.get("opened", ""))
         if cleaned.get("all_functions"):
             known = get_registry().functions
             chosen = cleaned.get("functions", [])
@@ -130,3 +145,34 @@ class AgentForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable
             ):
                 self.add_error(field or None, sentence)
         return cleaned
+
+    def _refuse_to_undo(self, opened: str) -> None:
+        """Object if somebody else saved the agent since: every field of theirs would be set back to what it was.
+
+        Who saves again after that has been told, and means it.
+        """
+        if not self.instance.pk or not self.changed_data:
+            return
+        # Locked until all is saved, so that of two who save in the same moment the second one sees the first.
+        now = Agent.objects.select_for_update().values_list("updated_at", flat=True).get(pk=self.instance.pk)
+        if opened == now.isoformat():
+            return
+        self.add_error(
+            None,
+            "This agent was changed by somebody else while you were editing it, so nothing was saved yet. "
+            "What you typed is still here. Open the agent in another tab to see theirs. "
+            "To replace all of it by what stands here, save again.",
+        )
+        data = QueryDict(mutable=True)
+        data.update(self.data)
+        data[self.add_prefix("opened")] = now.isoformat()
+        self.data = data
+
+
+class AgentRow(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable at run time
+    """An agent in the list. What was not touched there is not saved, whoever else may have changed it meanwhile."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for field in self.fields.values():
+            field.show_hidden_initial = True

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from bs4 import BeautifulSoup
 from django.contrib import admin
 from django.contrib.auth.models import Group, Permission
 from django.db import connection
@@ -100,6 +101,22 @@ def agent_form(**fields: Any) -> dict[str, Any]:
     }
 
 
+def sent_by_a_browser(page: Any) -> dict[str, str]:
+    """What pressing Save on the page sends, untouched. `page` is the response."""
+    sent: dict[str, str] = {}
+    for field in BeautifulSoup(page.content.decode(), "html.parser").select("main form [name]"):
+        if field.name == "textarea":
+            value: Any = field.get_text().removeprefix("\n")
+        elif field.name == "select":
+            value = next((option.get("value", "") for option in field.select("[selected]")), "")
+        elif field.get("type") in ("checkbox", "radio", "submit") and not field.has_attr("checked"):
+            continue
+        else:
+            value = field.get("value", "on" if field.has_attr("checked") else "")
+        sent[str(field["name"])] = value
+    return {**sent, "_save": "Save"}
+
+
 class TestEveryPage:
     @pytest.fixture
     def rows(self, task: Task, bob: User) -> list[Any]:
@@ -145,7 +162,8 @@ class TestAnAgent:
         """Send the form. Returns what it objects to."""
         url = reverse("admin:executor_agent_change", args=[agent.pk]) if agent else reverse(ADD)
         if agent:
-            fields = {"name": agent.name, "title": agent.title, "versions-INITIAL_FORMS": "0", **fields}
+            opened = agent.updated_at.isoformat()
+            fields = {"name": agent.name, "title": agent.title, "opened": opened, **fields}
         response = client.post(url, agent_form(**fields))
         if response.status_code == 302:
             return []
@@ -233,8 +251,39 @@ class TestAnAgent:
         assert "sk-12345" not in shown
 
     def test_is_moved_and_switched_off_in_the_list(self, as_dora: Client, demo: Agent) -> None:
-        fields = {"form-TOTAL_FORMS": "1", "form-INITIAL_FORMS": "1", "form-0-id": demo.pk, "form-0-position": "7"}
-        assert as_dora.post(reverse(LIST), {**fields, "_save": "Save"}).status_code == 302
+        opened = sent_by_a_browser(as_dora.get(reverse(LIST)))
+        moved = {**opened, "form-0-position": "7"}
+        del moved["form-0-enabled"]
+        assert as_dora.post(reverse(LIST), moved).status_code == 302
+        demo.refresh_from_db()
+        assert (demo.position, demo.enabled) == (7, False)
+
+    def test_that_two_edit_at_once_keeps_what_the_first_one_saved_and_what_the_second_one_typed(
+        self, as_dora: Client, demo: Agent
+    ) -> None:
+        url = reverse("admin:executor_agent_change", args=[demo.pk])
+        mine, theirs = (sent_by_a_browser(as_dora.get(url)) for _ in range(2))
+        assert as_dora.post(url, {**theirs, "instructions": "Theirs."}).status_code == 302
+        refused = as_dora.post(url, {**mine, "title": "Mine"})
+        assert "This agent was changed by somebody else while you were editing it" in refused.content.decode()
+        demo.refresh_from_db()
+        assert (demo.title, demo.instructions, demo.versions.count()) == ("Demo", "Theirs.", 2)
+        typed = sent_by_a_browser(refused)
+        assert (typed["title"], typed["instructions"]) == ("Mine", "")
+        assert as_dora.post(url, typed).status_code == 302
+        demo.refresh_from_db()
+        assert (demo.title, demo.instructions) == ("Mine", "")
+
+    def test_that_is_saved_twice_by_a_double_click_is_not_refused(self, as_dora: Client, demo: Agent) -> None:
+        url = reverse("admin:executor_agent_change", args=[demo.pk])
+        form = {**sent_by_a_browser(as_dora.get(url)), "title": "Mine"}
+        assert [as_dora.post(url, form).status_code for _ in range(2)] == [302, 302]
+        assert demo.versions.count() == 2
+
+    def test_is_not_set_back_by_a_list_that_was_opened_before(self, as_dora: Client, demo: Agent) -> None:
+        opened = sent_by_a_browser(as_dora.get(reverse(LIST)))
+        Agent.objects.update(enabled=False)
+        assert as_dora.post(reverse(LIST), {**opened, "form-0-position": "7"}).status_code == 302
         demo.refresh_from_db()
         assert (demo.position, demo.enabled) == (7, False)
 
