@@ -201,8 +201,7 @@ def provider_problems(
     except ImportError as error:
         yield ("provider", f"{provider} cannot be used: {error}. Install what it needs.")
         return
-    check: Callable[[dict[str, Any]], list[str]] | None = getattr(cls, "check_parameters", None)
-    problems = check(parameters) if check else []
+    problems = cls.check_parameters(parameters)
     yield from (("parameters", sentence) for sentence in problems)
     if not problems:
         try:

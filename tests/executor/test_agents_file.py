@@ -120,9 +120,11 @@ class TestTheEnvironment:
         assert read(file, environment)[0].model == read_as
 
     def test_reaches_into_numbers_lists_and_parameters(self, file: Path) -> None:
-        file.write_text(one("limits: {iterations: '${N}'}", "functions: ['${F}']", "parameters: {a: ['${P}']}"))
+        lines = ["base_url: http://h/v1", "limits: {iterations: '${N}'}", "functions: ['${F}']"]
+        text = one(*lines, "model: m", "parameters: {stop: ['${P}']}").replace("demo", "openai_compatible")
+        file.write_text(text)
         agent = read(file, {"N": "12", "F": "calculate", "P": "p"})[0]
-        assert (agent.limits.iterations, agent.functions, agent.parameters) == (12, ["calculate"], {"a": ["p"]})
+        assert (agent.limits.iterations, agent.functions, agent.parameters) == (12, ["calculate"], {"stop": ["p"]})
 
     @pytest.mark.parametrize(
         ("written", "mistake"),

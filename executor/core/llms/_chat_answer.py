@@ -6,10 +6,7 @@ Pure: JSON values in, events out. What compatible servers do differently from Op
 from __future__ import annotations
 
 import json
-import secrets
-import string
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 from executor.core.errors import LLMError
@@ -23,64 +20,28 @@ from executor.core.events import (
     ToolCallDelta,
     ToolCallStarted,
 )
-from executor.core.llms._json import clean, parse_arguments
-from executor.core.messages import Message, Part, Reasoning, Text, ToolCall, Usage
+from executor.core.llms._answer import Answer, PartialCall, count, new_call_id
+from executor.core.llms._json import clean
+from executor.core.messages import Usage
 
-_ALPHANUMERIC = string.ascii_letters + string.digits
-_LARGEST_COUNT = 2**31 - 1  # What the database's integers hold.
 _REASONING_FIELDS = ("reasoning_content", "reasoning")
 
 
-def new_call_id() -> str:
-    """Nine letters and digits: the one form of id that every server takes (Mistral's refuse all others)."""
-    return "".join(secrets.choice(_ALPHANUMERIC) for _ in range(9))
-
-
-@dataclass(slots=True)
-class _Call:
-    position: int
-    id: str
-    provider_id: str
-    name: str = ""
-    fragments: list[str] = field(default_factory=list)
-
-    @property
-    def raw(self) -> str:
-        return "".join(self.fragments)
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether the arguments so far are a whole JSON object."""
-        return self.raw.rstrip().endswith("}") and parse_arguments(self.raw) is not None
-
-    def finish(self) -> ToolCall:
-        raw = clean(self.raw)
-        return ToolCall(self.id, self.name, parse_arguments(raw), raw, self.provider_id)
-
-
-class ChatAnswer:
-    """`feed` it every chunk, then call `close`; the attributes tell what came."""
+class ChatAnswer(Answer):
+    """See `Answer`; `feed` takes a chunk, or the whole body of a server that does not stream."""
 
     def __init__(self) -> None:
-        self.response_id = ""
-        self.model = ""
-        self.usage = Usage()
-        self.native_reason = ""
-        self.reason: FinishReason = "other"
-        self.calls: tuple[ToolCall, ...] = ()
+        super().__init__()
         self.native: dict[str, str] = {}
-        self.shown = False
         self._started = False
-        self._text: list[str] = []
-        self._reasoning: list[str] = []
         self._refused = False
         self._half = ""
         self._thinking = _ThinkTags()
-        self._calls: list[_Call] = []
-        self._call_at: dict[int, _Call] = {}
+        self._calls: list[PartialCall] = []
+        self._call_at: dict[int, PartialCall] = {}
 
-    def feed(self, chunk: Any) -> Iterator[ModelEvent]:
-        """The events of one chunk. Raises LLMError "protocol" for what is no chunk at all."""
+    def feed(self, data: Any) -> Iterator[ModelEvent]:
+        chunk = data
         if not isinstance(chunk, dict):
             raise LLMError("protocol", "The model's server sent something that is not a part of an answer.")
         if not self._started:
@@ -101,12 +62,9 @@ class ChatAnswer:
             yield from self._take_delta(delta)
         if reason := choice.get("finish_reason"):
             self.native_reason = clean(str(reason))[:100]
+            self.complete = True
 
     def close(self, *, failed: bool = False) -> Iterator[ModelEvent]:
-        """The events that were held back until it was certain that nothing follows; sets `reason` and `calls`.
-
-        Of an answer that `failed`, no calls are kept. Raises LLMError when the calls cannot be told apart.
-        """
         if self._half:
             yield from self._show(self._thinking.feed(clean(self._half)))
             self._half = ""
@@ -123,14 +81,6 @@ class ChatAnswer:
         for call, finished in zip(complete, self.calls, strict=True):
             yield ToolCallComplete(call.position, finished)
         self.reason = self._finish_reason()
-
-    def message_parts(self) -> tuple[Part, ...]:
-        """What has arrived so far."""
-        text, reasoning = "".join(self._text), "".join(self._reasoning)
-        return (*((Reasoning(reasoning),) if reasoning else ()), *((Text(text),) if text else ()), *self.calls)
-
-    def message(self) -> Message:
-        return Message("assistant", self.message_parts())
 
     def _take_delta(self, delta: dict[str, Any]) -> Iterator[ModelEvent]:
         for name in _REASONING_FIELDS:
@@ -164,13 +114,6 @@ class ChatAnswer:
         self._half = text[-1] if text and "\ud800" <= text[-1] <= "\udbff" else ""
         yield from self._show(self._thinking.feed(clean(text.removesuffix(self._half) if self._half else text)))
 
-    def _show(self, deltas: list[TextDelta | ReasoningDelta]) -> Iterator[ModelEvent]:
-        for delta in deltas:
-            if delta.text:
-                self.shown = True
-                (self._text if isinstance(delta, TextDelta) else self._reasoning).append(delta.text)
-                yield delta
-
     def _take_call(self, part: dict[str, Any]) -> Iterator[ModelEvent]:
         function = part.get("function")
         function = function if isinstance(function, dict) else {}
@@ -183,7 +126,7 @@ class ChatAnswer:
         # Old servers leave the index out: then it is the call that was last spoken of.
         call = self._call_at.get(index) if isinstance(index, int) else self._calls[-1] if self._calls else None
         if call is None or self._begins_another(call, provider_id, name, fragment):
-            call = _Call(len(self._calls), new_call_id(), provider_id)
+            call = PartialCall(len(self._calls), new_call_id(), provider_id)
             self._calls.append(call)
         if isinstance(index, int):
             self._call_at[index] = call
@@ -196,7 +139,7 @@ class ChatAnswer:
             yield ToolCallDelta(call.position, clean(fragment))
 
     @staticmethod
-    def _begins_another(call: _Call, provider_id: str, name: str, fragment: str) -> bool:
+    def _begins_another(call: PartialCall, provider_id: str, name: str, fragment: str) -> bool:
         """Whether this part of a call is the first of a new one although its index is that of `call`.
 
         Ollama gives every parallel call the index 0; some servers also repeat the id, or give none. Only the first part
@@ -286,15 +229,10 @@ def _usage(usage: Any) -> Usage:
     """OpenAI's counts: the prompt includes what came from the cache, the completion includes reasoning."""
     if not isinstance(usage, dict):
         return Usage()
-    cached = _count(usage.get("prompt_tokens_details"), "cached_tokens") or _count(usage, "prompt_cache_hit_tokens")
+    cached = count(usage.get("prompt_tokens_details"), "cached_tokens") or count(usage, "prompt_cache_hit_tokens")
     return Usage(
-        input_tokens=_count(usage, "prompt_tokens"),
-        output_tokens=_count(usage, "completion_tokens"),
+        input_tokens=count(usage, "prompt_tokens"),
+        output_tokens=count(usage, "completion_tokens"),
         cache_read_tokens=cached,
-        reasoning_tokens=_count(usage.get("completion_tokens_details"), "reasoning_tokens"),
+        reasoning_tokens=count(usage.get("completion_tokens_details"), "reasoning_tokens"),
     )
-
-
-def _count(values: Any, name: str) -> int:
-    value = values.get(name) if isinstance(values, dict) else None
-    return min(max(value, 0), _LARGEST_COUNT) if isinstance(value, int) else 0

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from executor.core.events import Failed, Finished, ModelEvent
+from executor.core.llms.parameters import Parameter, problems
 from executor.core.messages import Message, ToolSpec
 
 
@@ -28,10 +29,17 @@ class BaseLlm(abc.ABC):
 
     #: The agent type that the factory knows this class by.
     type: ClassVar[str]
+    #: What an agent may set about it.
+    PARAMETERS: ClassVar[tuple[Parameter, ...]] = ()
 
     def __init__(self, endpoint: Endpoint, **parameters: Any) -> None:
         self.endpoint = endpoint
         self.parameters = parameters
+
+    @classmethod
+    def check_parameters(cls, parameters: dict[str, Any]) -> list[str]:
+        """What is wrong with an agent's parameters, a sentence each; nothing when they are fine."""
+        return problems(cls.PARAMETERS, parameters)
 
     @abc.abstractmethod
     def stream(

@@ -15,9 +15,11 @@ import pytest
 from executor.core.events import ReasoningDelta, ToolCallStarted
 from executor.core.llms._http import close_http_client, http_client, retry_after, status_error
 from executor.core.llms._json import clean, dumps, parse_arguments
+from executor.core.llms._transcript import INTERRUPTED
+from executor.core.llms._wire import GRACE
 from executor.core.llms.base import Endpoint
 from executor.core.llms.factory import create_llm
-from executor.core.llms.openai_compatible import GRACE, INTERRUPTED, OpenAiCompatible
+from executor.core.llms.openai_compatible import OpenAiCompatible
 from executor.core.messages import (
     File,
     Message,

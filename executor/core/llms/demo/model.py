@@ -26,6 +26,7 @@ from executor.core.llms.demo.reading import LIMIT, Request
 from executor.core.llms.demo.skills import understand
 from executor.core.llms.demo.skills.help import Help
 from executor.core.llms.demo.writing import clean
+from executor.core.llms.parameters import Parameter
 from executor.core.messages import File, Message, ToolCall, ToolSpec, assistant
 
 logger = logging.getLogger(__name__)
@@ -42,6 +43,9 @@ class Demo(BaseLlm):
     """A model of fixed rules. `pause` is the seconds between two pieces of text, so that it reads as it is written."""
 
     type: ClassVar[str] = "demo"
+    PARAMETERS: ClassVar[tuple[Parameter, ...]] = (
+        Parameter("pause", "number", "Seconds between two pieces of text, so that it reads as it is written.", 0, 10),
+    )
 
     async def stream(
         self, messages: Sequence[Message], tools: Sequence[ToolSpec] = (), **parameters: Any

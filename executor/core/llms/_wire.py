@@ -1,0 +1,260 @@
+"""What adapters that ask a server have in common: opening the answer, reading it, and saying what went wrong.
+
+A vendor's SDK authenticates, builds the address and names the errors. It is given a ready body and asked for the raw
+response: walking every message on the way out, and building an object for every chunk on the way in, is most of what
+SDKs cost, and most of them take an answer that was cut off for a short one.
+"""
+
+from __future__ import annotations
+
+import abc
+import asyncio
+import hashlib
+import json
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from urllib.parse import urlsplit
+
+from executor.core.errors import LLMError
+from executor.core.events import Failed, Finished, ModelEvent
+from executor.core.llms._answer import Answer
+from executor.core.llms._http import CONNECT_TIMEOUT, close_http_client, status_error, transport_error
+from executor.core.llms._sse import MAX_EVENT_BYTES, SseDecoder
+from executor.core.llms.base import BaseLlm, Endpoint
+from executor.core.messages import JsonDict, Message, Native, ToolSpec
+
+if TYPE_CHECKING:
+    import httpx2
+
+logger = logging.getLogger(__name__)
+
+IDLE_TIMEOUT = 90.0
+#: How long to wait, once the answer is complete, for the usage and the end of the stream (which frees the connection).
+GRACE = 3.0
+#: … and for the end of the stream alone, once the server has said that nothing follows.
+DRAIN = 0.25
+
+
+class Refusal(NamedTuple):
+    """An answer with a status that is not 200. `body` is JSON or text."""
+
+    status: int
+    body: Any
+    headers: Mapping[str, str]
+
+
+class WireLlm(BaseLlm):
+    """A model behind HTTP that streams server-sent events. Subclasses say how it is asked and what the answer means."""
+
+    #: Names the wire format; what was said in one is replayed to no other.
+    api: ClassVar[str]
+    #: Where it is asked if the agent gives no address; "" if it must give one.
+    default_base_url: ClassVar[str] = ""
+
+    def __init__(self, endpoint: Endpoint, **parameters: Any) -> None:
+        """Raises ValueError for an address that is none, and for parameters that `check_parameters` objects to."""
+        super().__init__(endpoint, **parameters)
+        self._refuse_problems(parameters)
+        self._base_url = (endpoint.base_url.strip() or self.default_base_url).rstrip("/")
+        url = urlsplit(self._base_url)
+        if url.scheme not in ("http", "https") or not url.hostname:
+            raise ValueError(
+                f"{endpoint.base_url!r} is not the address of a model server. Give one such as http://localhost:11434/v1."
+            )
+        self._address = f"{url.scheme}://{url.netloc.rpartition('@')[2]}"
+        self._api_key = endpoint.api_key.strip()
+        self._scope = hashlib.sha256(f"{self._base_url}\n{self._api_key}".encode()).hexdigest()[:32]
+
+    def _refuse_problems(self, parameters: dict[str, Any]) -> None:
+        if problems := self.check_parameters(parameters):
+            raise ValueError(" ".join(problems))
+
+    # --- what an adapter says ---------------------------------------------------------------------------------------
+
+    @abc.abstractmethod
+    def request_body(
+        self, messages: Sequence[Message], tools: Sequence[ToolSpec], parameters: dict[str, Any]
+    ) -> JsonDict:
+        """The request as JSON. The same input gives the same bytes, so that providers' prompt caches hit."""
+
+    @abc.abstractmethod
+    async def _post(self, body: JsonDict, timeouts: httpx2.Timeout) -> httpx2.Response:
+        """The response, its status checked and its body unread. Raises what the SDK raises."""
+
+    @abc.abstractmethod
+    def _new_answer(self) -> Answer: ...
+
+    @abc.abstractmethod
+    def _refusal(self, problem: Exception) -> Refusal | None:
+        """What the server refused with, if `problem` is the SDK's error for that."""
+
+    # --- asking -----------------------------------------------------------------------------------------------------
+
+    def stream(
+        self, messages: Sequence[Message], tools: Sequence[ToolSpec] = (), **parameters: Any
+    ) -> AsyncGenerator[ModelEvent, None]:
+        """See `BaseLlm.stream`. Raises ValueError at once, before anything is asked, for unknown parameters."""
+        self._refuse_problems(parameters)
+        return self._stream(messages, tools, {**self.parameters, **parameters})
+
+    async def _stream(
+        self, messages: Sequence[Message], tools: Sequence[ToolSpec], parameters: dict[str, Any]
+    ) -> AsyncGenerator[ModelEvent, None]:
+        idle_timeout = float(parameters.get("idle_timeout") or IDLE_TIMEOUT)
+        answer = self._new_answer()
+        error: LLMError | None = None
+        try:
+            if not self._api_key.isascii() or not self._api_key.isprintable():
+                raise LLMError("auth", "The key has characters in it that no key has. Enter it again.")
+            response = await self._open(self.request_body(messages, tools, parameters), idle_timeout)
+            try:
+                async for event in _read(response, answer, self._api_key):
+                    yield event
+            finally:
+                await response.aclose()
+        except Exception as problem:
+            error = self._explain(problem, idle_timeout)
+        # The last event comes when the connection is already given back, so nothing depends on who closes the iterator.
+        if error is None:
+            yield self._finished(answer)
+        else:
+            for event in answer.close(failed=True):
+                yield event
+            error.partial = answer.shown
+            yield Failed(error, answer.message() if answer.message_parts() else None, answer.usage)
+
+    async def _open(self, body: JsonDict, idle_timeout: float) -> httpx2.Response:
+        import httpx2
+
+        timeouts = httpx2.Timeout(connect=CONNECT_TIMEOUT, read=idle_timeout, write=30, pool=CONNECT_TIMEOUT)
+        return await self._post(body, timeouts)
+
+    async def aclose(self) -> None:
+        await close_http_client()
+
+    def _explain(self, problem: Exception, idle_timeout: float) -> LLMError:
+        import httpx2
+
+        if isinstance(problem, LLMError):
+            return problem
+        if refusal := self._refusal(problem):
+            return status_error(refusal.status, refusal.body, refusal.headers, secret=self._api_key)
+        cause = problem.__cause__ if isinstance(problem.__cause__, httpx2.RequestError) else problem
+        if isinstance(cause, httpx2.RequestError | TimeoutError | OSError):
+            return transport_error(cause, address=self._address, idle_timeout=idle_timeout)
+        # Whatever else a server can provoke is its failure to answer, and must not take the worker along.
+        logger.exception("unexpected error while reading an answer of %s", self._address)
+        return LLMError("protocol", "The model's server answered in a form that could not be read.")
+
+    # --- what is replayed -------------------------------------------------------------------------------------------
+
+    def _finished(self, answer: Answer) -> Finished:
+        message = answer.message()
+        if answer.native or any(call.provider_id for call in message.tool_calls):
+            native = Native(self.api, self._scope, self.endpoint.model, answer.native, message.digest())
+            message = Message(message.role, message.parts, native)
+        return Finished(message, answer.reason, answer.usage, answer.native_reason, answer.response_id, answer.model)
+
+    def _is_ours(self, native: Native | None) -> bool:
+        """Whether this very model, here and with this key, said it."""
+        mine = (self.api, self._scope, self.endpoint.model)
+        return native is not None and (native.api, native.scope, native.model) == mine
+
+    def _native_items(self, message: Message) -> Any:
+        """The provider's own form of `message` if it may be replayed verbatim, else None."""
+        native = message.native
+        if native is None or not self._is_ours(native) or native.digest != message.digest():
+            return None
+        return native.items
+
+
+# --- reading --------------------------------------------------------------------------------------------------------
+
+
+async def _read(response: httpx2.Response, answer: Answer, secret: str) -> AsyncGenerator[ModelEvent, None]:
+    """Feed the response to `answer`. Raises LLMError, and what httpx2 raises."""
+    import httpx2
+
+    body = response.aiter_bytes() if "content-encoding" in response.headers else response.aiter_raw()
+    now = asyncio.get_running_loop().time
+    decoder = SseDecoder()
+    head: bytes | None = b""
+    done = False
+    deadline: float | None = None
+    while True:
+        try:
+            if deadline is None:
+                chunk = await anext(body, None)
+            else:
+                async with asyncio.timeout_at(deadline):
+                    chunk = await anext(body, None)
+        except (TimeoutError, httpx2.RequestError):
+            if deadline is None:
+                raise
+            # The answer was complete; the server only does not say goodbye.
+            chunk = None
+        if head is not None:
+            head += chunk or b""
+            begin = head.lstrip(b"\xef\xbb\xbf \t\r\n")
+            if begin[:1] in (b"{", b"[", b"<"):
+                for event in answer.whole(_whole(head + await _rest(body), secret)):
+                    yield event
+                if not answer.complete:
+                    raise LLMError("protocol", "The model's server answered without an answer in it.")
+                break
+            if not begin and chunk is not None:
+                continue
+            chunk, head = (head or None) if chunk is None else head, None
+        for data in decoder.close() if chunk is None else _decode(decoder, chunk):
+            if data.startswith(b"[DONE]"):
+                done, deadline = True, now() + DRAIN
+            elif not done:
+                for event in answer.feed(_parse(data, secret)):
+                    yield event
+                if answer.complete:
+                    deadline = now() + GRACE
+        if chunk is None:
+            if not done and not answer.complete:
+                raise LLMError("protocol", "The model's server ended the answer before it was complete.")
+            break
+    for event in answer.close():
+        yield event
+
+
+def _decode(decoder: SseDecoder, chunk: bytes) -> list[bytes]:
+    try:
+        return decoder.feed(chunk)
+    except ValueError as error:
+        raise LLMError("protocol", f"The model's server sent too much at once: {error}.") from None
+
+
+async def _rest(body: AsyncIterator[bytes]) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    async for part in body:
+        parts.append(part)
+        size += len(part)
+        if size > MAX_EVENT_BYTES:
+            raise LLMError("protocol", "The model's server sent too much at once.")
+    return b"".join(parts)
+
+
+def _parse(data: bytes, secret: str) -> Any:
+    try:
+        value = json.loads(data.decode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        raise LLMError("protocol", "The model's server sent something that is not JSON.") from None
+    if isinstance(value, dict) and (value.get("error") or value.get("object") == "error"):
+        raise status_error(200, value, {}, secret=secret)
+    return value
+
+
+def _whole(data: bytes, secret: str) -> Any:
+    """The answer of a server that does not stream."""
+    text = data.removeprefix(b"\xef\xbb\xbf").strip()
+    if text.startswith(b"<"):
+        raise LLMError(
+            "protocol", "The address answered with a web page, not with a model's answer. Check the base URL."
+        )
+    return _parse(text, secret)
