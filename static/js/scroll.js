@@ -11,7 +11,7 @@ function start() {
   const calm = matchMedia("(prefers-reduced-motion: reduce)");
   let following = true;
   let room = 0; // px: the height kept free below the message just sent
-  let last = { top: 0, height: 0 };
+  let last = 0; // px: where the page stood when it was looked at last
 
   const distance = () => root.scrollHeight - root.scrollTop - root.clientHeight;
 
@@ -33,11 +33,9 @@ function start() {
   addEventListener(
     "scroll",
     () => {
-      const { scrollTop: top, scrollHeight: height } = root;
-      // A page that became shorter is pushed up by the browser; that is nobody's wish.
-      if (top < last.top && height >= last.height && distance() > 1) following = false;
-      else if (top > last.top && distance() < NEAR) following = true;
-      last = { top, height };
+      if (root.scrollTop < last && distance() > 1) following = false;
+      else if (root.scrollTop > last && distance() < NEAR) following = true;
+      last = root.scrollTop;
       showButton();
     },
     { passive: true },
@@ -57,8 +55,11 @@ function start() {
     if (event.target.closest("summary")) following = false;
   });
 
+  // A page that becomes shorter is pushed up by the browser, and a swap may move it; that is nobody's wish. What a person
+  // does arrives between frames and is told by a scroll event before the next layout, so all that is found here is ours.
   const observer = new ResizeObserver(() => {
     if (following) toBottom();
+    last = root.scrollTop;
     showButton();
   });
   observer.observe(turns);
@@ -92,11 +93,11 @@ function start() {
   document.addEventListener("htmx:after:swap", ({ detail }) => {
     const { id, top } = held.get(detail.ctx) ?? {};
     const element = id && document.getElementById(id);
-    if (!element) return;
     const moved = () => element.getBoundingClientRect().top - top;
     // The page stays at its end when the free room shrinks by as much as the content above did.
-    if (following && room) setRoom(room + Math.min(0, moved()));
-    else if (Math.abs(moved()) > 1) root.scrollBy({ top: moved(), behavior: "instant" });
+    if (element && following && room) setRoom(room + Math.min(0, moved()));
+    else if (element && Math.abs(moved()) > 1) root.scrollBy({ top: moved(), behavior: "instant" });
+    last = root.scrollTop;
   });
 
   history.scrollRestoration = "manual";

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.tab import Tab, numbered
+from tests.browser.tab import Tab, call, numbered
 from tests.fakes.script import Turn
 
 pytestmark = pytest.mark.browser
@@ -41,6 +41,26 @@ Turn.objects.bulk_create(
 )
 print(conversation.get_absolute_url())
 """
+
+# What comes through the socket from now on waits for `release()`, and then comes at once.
+HOLD_MESSAGES = """() => {
+    window.held = [];
+    const name = "htmx:before:ws:message";
+    const hold = (event) => {
+        event.stopImmediatePropagation();
+        event.preventDefault();
+        held.push(event.detail.message);
+    };
+    addEventListener(name, hold, true);
+    window.release = () => {
+        removeEventListener(name, hold, true);
+        for (const message of held) {
+            const detail = { message };
+            document.getElementById("live").dispatchEvent(
+                new CustomEvent(name, { bubbles: true, cancelable: true, detail }));
+        }
+    };
+}"""
 
 
 def conversation_of(tab: Tab, turns: int) -> str:
@@ -114,6 +134,23 @@ def test_a_message_sent_goes_near_the_top_of_the_view(tab: Tab) -> None:
     expect(tab.answer).to_have_text("Short.")
     top = tab.run("[...document.querySelectorAll('.turn')].at(-1).getBoundingClientRect().top")
     assert 0 < top < 200
+
+
+def test_the_page_follows_what_waited_when_what_ran_is_stopped(tab: Tab) -> None:
+    """The stopped task folds its steps, the next one writes: all that may come within one frame, and is no wish."""
+    counts = tuple(call("calculate", expression=f"{number} + 1") for number in range(12))
+    tab.say("First", Turn("I count.", calls=counts), Turn("\n\n".join(numbered(40) for _ in range(30)), rate=60))
+    tab.wait_for_words(60)
+    tab.say("Second", Turn("\n\n".join(numbered(40) for _ in range(20))))
+    tab.run(HOLD_MESSAGES)
+    tab.find("#stop").click()
+    over = f'id="task-{tab.last_task()}" data-status="done"'
+    tab.page.wait_for_function("over => held.some(({ text }) => text.includes(over))", arg=over)
+    tab.run("release()")
+    tab.wait_until_over()
+    tab.page.wait_for_timeout(200)
+    assert from_end(tab) < 40
+    expect(tab.find("#to-bottom")).to_be_hidden()
 
 
 def test_older_turns_come_in_above_and_nothing_moves(tab: Tab) -> None:
