@@ -105,7 +105,8 @@ def status_error(
     """
     error = _error_object(body)
     codes = [str(error.get(key) or "").lower() for key in ("code", "type")]
-    text = _sentence(error.get("message"))
+    # Before it is cut short: half a key would not be recognised any more, and tell half of it.
+    text = _sentence(_blot(error.get("message"), secret))
     kind: LLMErrorKind | None = next((_KIND_BY_CODE[code] for code in codes if code in _KIND_BY_CODE), None)
     if status == 200 and codes[0].isdecimal():
         status = int(codes[0][:3])
@@ -118,10 +119,10 @@ def status_error(
         kind = "server" if status >= 500 or status == 200 else "not_found" if status < 400 else "bad_request"
     return LLMError(
         kind,
-        _blot(f"{_lead(status)}{': ' + text if text else '.'}", secret),
+        f"{_lead(status)}{': ' + text if text else '.'}",
         status=status if status != 200 else None,
         retry_after=retry_after(headers, now=now),
-        request_id=clean(headers.get("x-request-id", ""))[:200],
+        request_id=clean(_blot(headers.get("x-request-id", ""), secret))[:200],
     )
 
 
@@ -186,6 +187,6 @@ def _sentence(text: Any) -> str:
     return line if len(line) <= _DETAIL_CHARS else line[: _DETAIL_CHARS - 1] + "…"
 
 
-def _blot(text: str, secret: str) -> str:
+def _blot(text: Any, secret: str) -> Any:
     # Keys are long; a short one is a placeholder, and blotting it out would only make holes in words.
-    return text.replace(secret, "•••") if len(secret) >= 8 else text
+    return text.replace(secret, "•••") if isinstance(text, str) and len(secret) >= 8 else text
