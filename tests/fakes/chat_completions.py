@@ -7,17 +7,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tests.fakes.script import Call, Turn
+from tests.fakes.streaming import Dialect, Frame, paced, pieces
 
-PATH = "/chat/completions"
-
-#: What is written next: seconds to wait, then bytes; None breaks the connection off.
-Frame = tuple[float, bytes | None]
-
-_TICK = 0.02
 _FIELDS = {
     "model", "messages", "tools", "tool_choice", "parallel_tool_calls", "stream", "stream_options", "temperature",
     "top_p", "max_tokens", "max_completion_tokens", "reasoning_effort", "seed", "stop", "response_format", "user",
@@ -27,6 +22,32 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 # --- in -------------------------------------------------------------------------------------------------------------
+
+
+def matches(path: str) -> bool:
+    return path.endswith("/chat/completions")
+
+
+def key(headers: Mapping[str, str]) -> str:
+    return headers.get("authorization", "").removeprefix("Bearer ").strip()
+
+
+def model(path: str, request: Any) -> str:
+    return str(request["model"])
+
+
+def headers_objection(headers: Mapping[str, str]) -> str:
+    return ""
+
+
+def messages(request: Any) -> list[dict[str, Any]]:
+    return [{"role": m["role"], "content": _words(m.get("content"))} for m in request["messages"]]
+
+
+def _words(content: Any) -> str:
+    if isinstance(content, list):
+        return "".join(part.get("text", "") for part in content)
+    return content or ""
 
 
 def objection(request: Any) -> str:
@@ -167,62 +188,60 @@ def _check_tools(tools: Any) -> None:
 # --- out ------------------------------------------------------------------------------------------------------------
 
 
-def error_body(message: str, *, type_: str = "invalid_request_error", code: str | None = None) -> bytes:
+_ERRORS: dict[str, tuple[str, str | None]] = {
+    # fault → type, code
+    "401": ("invalid_request_error", "invalid_api_key"),
+    "403": ("permission_error", None),
+    "404": ("invalid_request_error", "model_not_found"),
+    "408": ("timeout", None),
+    "409": ("conflict", None),
+    "429": ("rate_limit_error", "rate_limit_exceeded"),
+    "500": ("server_error", None),
+    "503": ("server_error", None),
+    "529": ("overloaded_error", None),
+    "error_event": ("server_error", "server_error"),
+    "quota": ("insufficient_quota", "insufficient_quota"),
+    "context": ("invalid_request_error", "context_length_exceeded"),
+    "context_llama_cpp": ("exceed_context_size_error", None),
+}
+
+
+def error_body(status: int, fault: str, message: str) -> bytes:
+    type_, code = _ERRORS.get(fault, ("invalid_request_error", None))
     return json.dumps({"error": {"message": message, "type": type_, "param": None, "code": code}}).encode()
+
+
+def lists_models(path: str, headers: Mapping[str, str]) -> bool:
+    return path.endswith("/models")
+
+
+def models(names: Sequence[str]) -> bytes:
+    data = [{"id": name, "object": "model", "created": 1, "owned_by": "fake"} for name in names]
+    return json.dumps({"object": "list", "data": data}).encode()
 
 
 def usage_of(turn: Turn, request: Mapping[str, Any]) -> dict[str, Any]:
     if turn.usage is not None:
         return turn.usage
-    out = len(_pieces(turn.text, turn.chunk)) + len(_pieces(turn.reasoning, turn.chunk)) + 8 * len(turn.calls)
+    out = len(pieces(turn.text, turn.chunk)) + len(pieces(turn.reasoning, turn.chunk)) + 8 * len(turn.calls)
     prompt = len(json.dumps(request["messages"])) // 4
     return {
         "prompt_tokens": prompt,
         "completion_tokens": out,
         "total_tokens": prompt + out,
         "prompt_tokens_details": {"cached_tokens": 0},
-        "completion_tokens_details": {"reasoning_tokens": len(_pieces(turn.reasoning, turn.chunk))},
+        "completion_tokens_details": {"reasoning_tokens": len(pieces(turn.reasoning, turn.chunk))},
     }
 
 
-def frames(turn: Turn, request: Mapping[str, Any], response_id: str) -> Iterator[Frame]:
-    """The body of the answer, piece by piece; whoever writes them keeps the time."""
-    every = 1 / turn.rate if turn.rate else 0.0
-    wait = turn.first_token
-    for number, data in enumerate(_events(turn, request, response_id)):
-        if number == turn.after and turn.fault:
-            yield from _broken(turn, data)
-            return
-        yield wait, data
-        wait = every
-    if "open_end" in turn.quirks:
-        yield from _silence()
-
-
-def _silence() -> Iterator[Frame]:
-    while True:
-        yield _TICK, b""
-
-
-def _broken(turn: Turn, data: bytes) -> Iterator[Frame]:
-    match turn.fault:
-        case "drop":
-            yield 0, None
-        case "half_frame":
-            yield 0, data[: len(data) // 2]
-        case "malformed":
-            yield 0, b'data: {"choices": [{"delta": {"content": \n\n'
-        case "error_event":
-            yield 0, b"data: " + error_body(turn.message or "boom", type_="server_error", code="server_error") + b"\n\n"
-        case "stall":
-            yield from _silence()
-        case _:
-            assert turn.fault == "clean_end", turn.fault
+def frames(turn: Turn, request: Any, response_id: str) -> Iterator[Frame]:
+    error = error_body(200, "error_event", turn.message or "boom")
+    return paced(turn, _events(turn, request, response_id), b"data: " + error + b"\n\n")
 
 
 def _events(turn: Turn, request: Mapping[str, Any], response_id: str) -> Iterator[bytes]:
     base = {"id": response_id, "object": "chat.completion.chunk", "created": 1_790_000_000, "model": request["model"]}
-    wrap = _Wrap(turn)
+    wrap = Dialect(turn)
     # Serialised once around the place of the text: a benchmark writes this 25,000 times a second.
     around = json.dumps({**base, "choices": [{"index": 0, "delta": {"content": "\x01"}, "finish_reason": None}]})
     before, after = (part.encode() for part in around.split('"\\u0001"'))
@@ -240,9 +259,9 @@ def _events(turn: Turn, request: Mapping[str, Any], response_id: str) -> Iterato
         text = f"<think>\n{turn.reasoning}\n</think>\n\n{turn.text}"
     else:
         text = turn.text
-        for piece in _pieces(turn.reasoning, turn.chunk):
+        for piece in pieces(turn.reasoning, turn.chunk):
             yield chunk({field: piece})
-    for piece in _pieces(text, turn.chunk):
+    for piece in pieces(text, turn.chunk):
         if "content_parts" in turn.quirks:
             yield chunk({"content": [{"type": "text", "text": piece}]})
         elif "surrogate_halves" in turn.quirks and any(character > "\uffff" for character in piece):
@@ -250,7 +269,7 @@ def _events(turn: Turn, request: Mapping[str, Any], response_id: str) -> Iterato
                 yield chunk({"content": units[half : half + 2].decode("utf-16-le", "surrogatepass")})
         else:
             yield wrap(before + json.dumps(piece, ensure_ascii=False).encode() + after)
-    for piece in _pieces(turn.refusal, turn.chunk):
+    for piece in pieces(turn.refusal, turn.chunk):
         yield chunk({"refusal": piece})
     for position, call in enumerate(turn.calls):
         for part in _call_parts(call, position, turn):
@@ -287,15 +306,14 @@ def _call_parts(call: Call, position: int, turn: Turn) -> Iterator[dict[str, Any
         yield head | {"function": {"name": call.name, "arguments": arguments}}
         return
     yield head | {"function": {"name": call.name, "arguments": ""}}
-    for piece in _pieces(arguments, turn.chunk or 7):
+    for piece in pieces(arguments, turn.chunk or 7):
         part: dict[str, Any] = {"index": head["index"], "function": {"arguments": piece}}
         if "name_repeated" in quirks:
             part = head | {"function": {"name": call.name, "arguments": piece}}
         yield part
 
 
-def whole(turn: Turn, request: Mapping[str, Any], response_id: str) -> bytes:
-    """The answer of a server that does not stream."""
+def whole(turn: Turn, request: Any, response_id: str) -> bytes:
     message: dict[str, Any] = {"role": "assistant", "content": turn.text or None}
     if turn.calls:
         message["tool_calls"] = [
@@ -312,38 +330,3 @@ def whole(turn: Turn, request: Mapping[str, Any], response_id: str) -> bytes:
         "usage": usage_of(turn, request),
     }
     return json.dumps(body).encode()
-
-
-class _Wrap:
-    """Puts a payload into a server-sent event, in the dialect that the quirks describe."""
-
-    def __init__(self, turn: Turn) -> None:
-        self._quirks = turn.quirks
-        self._first = True
-        self._end = b"\r\n" if "crlf" in turn.quirks else b"\r" if "cr" in turn.quirks else b"\n"
-        self._plain = not turn.quirks & {"crlf", "cr", "bom", "comments", "extra_fields", "multi_line"}
-
-    def __call__(self, payload: bytes, *, last: bool = False) -> bytes:
-        if last and "no_last_newline" in self._quirks:
-            return b"data: " + payload
-        if self._plain:
-            return b"data: %b\n\n" % payload
-        lines = [b"data: " + payload]
-        if "multi_line" in self._quirks and not last:
-            lines = [b"data: " + line for line in json.dumps(json.loads(payload), indent=1).encode().split(b"\n")]
-        if "extra_fields" in self._quirks:
-            lines = [b"id: 1", b"retry: 500", b"", b"event: message", b"data:" + lines[0][6:], *lines[1:], b"nonsense"]
-        if "comments" in self._quirks:
-            lines = [b": keep-alive", b"", b":", *lines]
-        bom = b"\xef\xbb\xbf" if self._first and "bom" in self._quirks else b""
-        self._first = False
-        return bom + self._end.join(lines) + self._end * 2
-
-
-def _pieces(text: str, size: int) -> list[str]:
-    """Words with the space before them, or pieces of `size` characters."""
-    if not text:
-        return []
-    if size:
-        return [text[i : i + size] for i in range(0, len(text), size)]
-    return re.findall(r"\s*\S+\s*$|\s*\S+|\s+$", text)

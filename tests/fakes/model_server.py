@@ -2,8 +2,8 @@
 
     python -m tests.fakes.model_server --port 20080
 
-One asyncio loop. The wire formats live in modules of their own (`FORMATS`); here are HTTP, the clock and the record
-of what was asked.
+One asyncio loop. Each wire format is a module (`FORMATS`, see `tests.fakes.wire`); here are HTTP, the clock and the
+record of what was asked.
 `GET /_requests` gives that record as JSON, `POST /_script` fills the queue, `POST /_reset` empties both.
 """
 
@@ -19,36 +19,37 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from tests.fakes import chat_completions, script
-from tests.fakes.chat_completions import Frame
 from tests.fakes.script import Turn
+from tests.fakes.streaming import Frame
+from tests.fakes.wire import Wire
 
-FORMATS = {chat_completions.PATH: chat_completions}
+FORMATS: tuple[Wire, ...] = (chat_completions,)
 MODELS = ("echo", "scripted", "stream-200-50")
 
 _REASONS = {200: "OK", 307: "Temporary Redirect", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found"}
-_REFUSALS: dict[str, tuple[int, str, str | None, str]] = {
-    # fault → status, type, code, message
-    "400": (400, "invalid_request_error", None, "Invalid value."),
-    "401": (401, "invalid_request_error", "invalid_api_key", "Incorrect API key provided: {key}."),
-    "403": (403, "permission_error", None, "Your key may not use this model."),
-    "404": (404, "invalid_request_error", "model_not_found", "The model does not exist."),
-    "408": (408, "timeout", None, "Request timed out."),
-    "409": (409, "conflict", None, "Try again."),
-    "413": (413, "invalid_request_error", None, "Payload too large."),
-    "422": (422, "invalid_request_error", None, "Unprocessable."),
-    "429": (429, "rate_limit_error", "rate_limit_exceeded", "Rate limit reached."),
-    "500": (500, "server_error", None, "The server had an error."),
-    "503": (503, "server_error", None, "Loading model."),
-    "529": (529, "overloaded_error", None, "Overloaded."),
-    "quota": (429, "insufficient_quota", "insufficient_quota", "You exceeded your current quota."),
-    "context": (400, "invalid_request_error", "context_length_exceeded", "The maximum context length is 8192 tokens."),
-    "context_llama_cpp": (400, "exceed_context_size_error", None, "the request exceeds the available context size"),
-}  # fmt: skip
+_REFUSALS: dict[str, tuple[int, str]] = {
+    # fault → status, message
+    "400": (400, "Invalid value."),
+    "401": (401, "Incorrect API key provided: {key}."),
+    "403": (403, "Your key may not use this model."),
+    "404": (404, "The model does not exist."),
+    "408": (408, "Request timed out."),
+    "409": (409, "Try again."),
+    "413": (413, "Payload too large."),
+    "422": (422, "Unprocessable."),
+    "429": (429, "Rate limit reached."),
+    "500": (500, "The server had an error."),
+    "503": (503, "Loading model."),
+    "529": (529, "Overloaded."),
+    "quota": (429, "You exceeded your current quota."),
+    "context": (400, "The maximum context length is 8192 tokens."),
+    "context_llama_cpp": (400, "the request exceeds the available context size"),
+}
 _PAGE = b"<html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>"
 
 
@@ -110,7 +111,7 @@ class ModelServer:
     @property
     def asked(self) -> list[Request]:
         """The requests to a model, in the order they came."""
-        return [request for request in self.requests if any(request.path.endswith(path) for path in FORMATS)]
+        return [request for request in self.requests if _wire_of(request)]
 
     def script(self, turns: Sequence[Turn], *, model: str = "") -> None:
         """Answer the next requests (of `model`) with these turns, in this order."""
@@ -164,7 +165,7 @@ class ModelServer:
         self._open.add(writer)
         try:
             while request := await _read_request(reader):
-                if self._keep or not request.path.endswith(tuple(FORMATS)):
+                if self._keep or _wire_of(request) is None:
                     self.requests.append(request)
                 if not await self._answer(request, reader, writer):
                     break
@@ -187,30 +188,36 @@ class ModelServer:
             case "POST", "/_reset":
                 self.reset()
                 return _send(request, writer, 200, b"{}")
-            case "GET", path if path.endswith("/models"):
-                models = [{"id": name, "object": "model", "created": 1, "owned_by": "fake"} for name in MODELS]
-                return _send(request, writer, 200, json.dumps({"object": "list", "data": models}).encode())
-        wire = next((module for path, module in FORMATS.items() if request.path.endswith(path)), None)
-        if wire is None or request.method != "POST":
-            return _send(request, writer, 404, chat_completions.error_body("Not found."))
-        key = request.headers.get("authorization", "").removeprefix("Bearer ").strip()
-        if not key or (self.api_key and key != self.api_key):
-            return self._refuse(request, writer, "401")
+            case "GET", path:
+                lister = next((wire for wire in FORMATS if wire.lists_models(path, request.headers)), None)
+                if lister is None:
+                    return _send(request, writer, 404, chat_completions.error_body(404, "", "Not found."))
+                if self.api_key and not self._accepts(lister.key(request.headers)):
+                    return self._refuse(request, writer, lister, "401")
+                return _send(request, writer, 200, lister.models(MODELS))
+        wire = _wire_of(request)
+        if wire is None:
+            return _send(request, writer, 404, chat_completions.error_body(404, "", "Not found."))
+        if not self._accepts(wire.key(request.headers)):
+            return self._refuse(request, writer, wire, "401")
         try:
             request.body = json.loads(request.raw.decode())
         except ValueError:
-            return _send(request, writer, 400, wire.error_body("We could not parse the JSON body of your request."))
-        if sentence := wire.objection(request.body):
-            return _send(request, writer, 400, wire.error_body(sentence))
+            sentence = "We could not parse the JSON body of your request."
+            return _send(request, writer, 400, wire.error_body(400, "", sentence))
+        if sentence := wire.headers_objection(request.headers) or wire.objection(request.body):
+            return _send(request, writer, 400, wire.error_body(400, "", sentence))
         try:
-            turn = self._turn(request.body)
+            turn = self._turn(wire.model(request.path, request.body), wire.messages(request.body))
         except Exception as error:
-            return _send(request, writer, 500, wire.error_body(f"The script does not fit: {error!r}", code="script"))
+            return _send(request, writer, 500, wire.error_body(500, "", f"The script does not fit: {error!r}"))
         if "rejects_stream_options" in turn.quirks and "stream_options" in request.body:
             self._queues.setdefault("", deque()).appendleft(turn)
-            return _send(request, writer, 400, wire.error_body("Unrecognized request argument: stream_options"))
+            return _send(
+                request, writer, 400, wire.error_body(400, "", "Unrecognized request argument: stream_options")
+            )
         if turn.fault in _REFUSALS:
-            return self._refuse(request, writer, turn.fault, turn)
+            return self._refuse(request, writer, wire, turn.fault, turn)
         match turn.fault:
             case "html_502":
                 return _send(request, writer, 502, _PAGE, "Content-Type: text/html")
@@ -224,7 +231,7 @@ class ModelServer:
                 await self._pacer.play(_hang(), reader, writer.transport)
                 request.disconnected.set()
                 return False
-        response_id = f"chatcmpl-{next(self._ids)}"
+        response_id = f"resp-{next(self._ids)}"
         if "json_body" in turn.quirks:
             return _send(request, writer, 200, wire.whole(turn, request.body, response_id))
         request.status = 200
@@ -242,23 +249,31 @@ class ModelServer:
         request.answered.set()
         return True
 
-    def _turn(self, body: dict[str, Any]) -> Turn:
-        messages = body["messages"]
+    def _accepts(self, key: str) -> bool:
+        return bool(key) and key == (self.api_key or key)
+
+    def _turn(self, model: str, messages: Sequence[Mapping[str, Any]]) -> Turn:
         turn = script.directive(messages)
-        for queue in (body["model"], ""):
+        for queue in (model, ""):
             if turn is None and self._queues.get(queue):
                 turn = self._queues[queue].popleft()
-        turn = turn or script.for_model(body["model"], messages)
+        turn = turn or script.for_model(model, messages)
         if turn is None:
-            raise LookupError(f"nothing is scripted for the model {body['model']!r}")
+            raise LookupError(f"nothing is scripted for the model {model!r}")
         return script.resolve(turn, messages)
 
-    def _refuse(self, request: Request, writer: asyncio.StreamWriter, fault: str, turn: Turn | None = None) -> bool:
-        status, type_, code, message = _REFUSALS[fault]
-        text = (turn and turn.message) or message.format(key=request.headers.get("authorization", "")[7:])
+    def _refuse(
+        self, request: Request, writer: asyncio.StreamWriter, wire: Wire, fault: str, turn: Turn | None = None
+    ) -> bool:
+        status, message = _REFUSALS[fault]
+        text = (turn and turn.message) or message.format(key=wire.key(request.headers))
         headers = [f"Retry-After: {turn.retry_after}"] if turn and turn.retry_after else []
-        body = chat_completions.error_body(text, type_=type_, code=code)
-        return _send(request, writer, status, body, *headers)
+        return _send(request, writer, status, wire.error_body(status, fault, text), *headers)
+
+
+def _wire_of(request: Request) -> Wire | None:
+    """The format in which a model is asked, None if none is."""
+    return next((wire for wire in FORMATS if request.method == "POST" and wire.matches(request.path)), None)
 
 
 def _hang() -> Iterator[Frame]:

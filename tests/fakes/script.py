@@ -82,9 +82,7 @@ def directive(messages: Sequence[Mapping[str, Any]]) -> Turn | None:
     last = max((i for i, message in enumerate(messages) if message["role"] == "user"), default=None)
     if last is None:
         return None
-    content = messages[last]["content"]
-    text = content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
-    found = re.search(r"^@turns (\[.*\])\s*$", text, re.M)
+    found = re.search(r"^@turns (\[.*\])\s*$", messages[last]["content"], re.M)
     if not found:
         return None
     turns = json.loads(found[1])
@@ -96,8 +94,7 @@ def for_model(model: str, messages: Sequence[Mapping[str, Any]]) -> Turn | None:
     """The turn of one of the models that answer by themselves."""
     if found := re.fullmatch(r"stream-(\d+)-(\d+)", model):
         return Turn(text="token " * int(found[1]), rate=float(found[2]))
-    content = next((m["content"] for m in reversed(messages) if m["role"] == "user"), "")
-    words: str = content if isinstance(content, str) else "(several parts)"
+    words: str = next((m["content"] for m in reversed(messages) if m["role"] == "user"), "")
     if model == "scripted":
         turns = analyse_and_draw(words)
         last = max(i for i, message in enumerate(messages) if message["role"] == "user")
