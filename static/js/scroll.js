@@ -98,7 +98,21 @@ function start() {
     if (element && following && room) setRoom(room + Math.min(0, moved()));
     else if (element && Math.abs(moved()) > 1) root.scrollBy({ top: moved(), behavior: "instant" });
     last = root.scrollTop;
+    watchOlder();
   });
+
+  // Older turns come when their place is seen. Not before the page stands where it should: it begins at the top.
+  const seen = new IntersectionObserver((entries) => {
+    for (const { isIntersecting, target } of entries) {
+      if (!isIntersecting) continue;
+      htmx.process(target); // A click that htmx does not know yet would leave the page.
+      target.querySelector("a").click();
+    }
+  });
+  function watchOlder() {
+    const older = document.getElementById("older");
+    if (older) seen.observe(older);
+  }
 
   history.scrollRestoration = "manual";
   const linked = location.hash.length > 1 && document.getElementById(location.hash.slice(1));
@@ -108,6 +122,7 @@ function start() {
   } else {
     toBottom();
   }
+  watchOlder();
 }
 
 if (turns) start();

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.browser.tab import Tab, call, numbered
 from tests.fakes.script import Turn
@@ -176,3 +176,20 @@ def test_older_turns_come_in_above_and_nothing_moves(tab: Tab) -> None:
     expect(tab.find("#older")).to_have_count(0)
     questions = [text.strip() for text in tab.find(".bubble").all_text_contents()]
     assert questions == [f"Question {number}" for number in range(60)]
+
+
+def test_older_turns_are_not_fetched_by_a_page_that_is_still_being_opened(tab: Tab) -> None:
+    path = conversation_of(tab, 60)
+    held: list[Route] = []
+    asked: list[str] = []
+    tab.page.route("**/js/scroll*.js", lambda route: held.append(route))
+    tab.page.on("request", lambda request: asked.append(request.url))
+    tab.page.goto(tab.site.address + path, wait_until="commit")
+    expect(tab.find(".turn").first).to_be_in_viewport()
+    tab.page.wait_for_timeout(500)  # The beginning is on the screen, as on a slow line.
+    held[0].continue_()
+    expect(tab.find(".turn").last).to_be_in_viewport()
+    tab.page.wait_for_timeout(500)
+    assert not [url for url in asked if "/older/" in url]
+    tab.find("#older").scroll_into_view_if_needed()
+    expect(tab.find(".turn")).to_have_count(40)
