@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from tests.fakes import schemas
 from tests.fakes.script import Call, Turn
 from tests.fakes.streaming import Dialect, Frame, paced, pieces
 
@@ -81,6 +82,11 @@ def _check(request: Any) -> None:
     _check_answers(messages)
     if "tools" in request:
         _check_tools(request["tools"])
+    if "response_format" in request:
+        form = request["response_format"]
+        _must(isinstance(form, dict) and form.keys() == {"type", "json_schema"}, "Invalid 'response_format'")
+        _must(form["type"] == "json_schema", "Invalid 'response_format.type'")
+        _must(not (why := schemas.objection(form["json_schema"])), why)
     _must(isinstance(request.get("stream", False), bool), "'stream' must be a boolean")
     if "stream_options" in request:
         _must(request.get("stream"), "'stream_options' is only allowed when 'stream' is enabled")

@@ -22,6 +22,7 @@ from executor.core.llms._answer import Answer
 from executor.core.llms._http import CONNECT_TIMEOUT, close_http_client, status_error, transport_error
 from executor.core.llms._sse import MAX_EVENT_BYTES, SseDecoder
 from executor.core.llms.base import BaseLlm, Endpoint
+from executor.core.llms.parameters import RESPONSE_SCHEMA, schema_problem
 from executor.core.messages import JsonDict, Message, Native, ToolSpec
 
 if TYPE_CHECKING:
@@ -94,8 +95,13 @@ class WireLlm(BaseLlm):
     def stream(
         self, messages: Sequence[Message], tools: Sequence[ToolSpec] = (), **parameters: Any
     ) -> AsyncGenerator[ModelEvent, None]:
-        """See `BaseLlm.stream`. Raises ValueError at once, before anything is asked, for unknown parameters."""
-        self._refuse_problems(parameters)
+        """See `BaseLlm.stream`. Raises ValueError at once, before anything is asked, for unknown parameters.
+
+        `response_schema` (a JSON Schema) demands an answer in that form; `request_body` finds it in `parameters`.
+        """
+        self._refuse_problems({name: value for name, value in parameters.items() if name != RESPONSE_SCHEMA})
+        if problem := schema_problem(parameters.get(RESPONSE_SCHEMA)):
+            raise ValueError(problem)
         return self._stream(messages, tools, {**self.parameters, **parameters})
 
     async def _stream(

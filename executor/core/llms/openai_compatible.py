@@ -12,10 +12,11 @@ from executor.core.llms._answer import Answer
 from executor.core.llms._chat_answer import ChatAnswer
 from executor.core.llms._json import dumps
 from executor.core.llms._openai_sdk import OpenAiSdk, refusal
+from executor.core.llms._strict_schema import is_strict
 from executor.core.llms._transcript import AssistantTurn, UserTurn, function_name, turns
 from executor.core.llms._wire import Refusal, WireLlm
 from executor.core.llms.base import Endpoint
-from executor.core.llms.parameters import IDLE_TIMEOUT, MAX_TOKENS, Parameter, extra, sent
+from executor.core.llms.parameters import IDLE_TIMEOUT, MAX_TOKENS, RESPONSE_SCHEMA, Parameter, extra, sent
 from executor.core.messages import JsonDict, Message, ToolCall, ToolSpec
 
 if TYPE_CHECKING:
@@ -58,6 +59,9 @@ class OpenAiCompatible(WireLlm):
         if tools:
             body["tools"] = [_tool(spec) for spec in tools]
         body |= sent(self.PARAMETERS, parameters)
+        if schema := parameters.get(RESPONSE_SCHEMA):
+            form = {"name": "answer", "schema": schema, "strict": is_strict(schema)}
+            body["response_format"] = {"type": "json_schema", "json_schema": form}
         body["stream"] = True
         if self._asks_for_usage:
             body["stream_options"] = {"include_usage": True}

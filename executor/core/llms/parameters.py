@@ -97,6 +97,15 @@ IDLE_TIMEOUT = Parameter(
     "idle_timeout", "number", "Seconds of silence after which the provider is given up.", low=0.001, high=3600
 )
 EXTRA = "extra"
+#: A JSON Schema that the answer must fit. Every adapter knows it, but only of a call: an agent has no such setting.
+RESPONSE_SCHEMA = "response_schema"
+
+
+def schema_problem(value: Any) -> str:
+    """What is wrong with a response schema, as a sentence; "" when it is fine. None demands nothing."""
+    if value is None or (isinstance(value, dict) and _is_json(value)):
+        return ""
+    return f"{RESPONSE_SCHEMA} must be a JSON Schema: a mapping, not {value!r}."
 
 
 def extra(*reserved: str) -> Parameter:

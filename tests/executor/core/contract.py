@@ -7,6 +7,7 @@ subclasses it with a `Test…` class that provides the fixtures `llm` and, for `
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -145,6 +146,25 @@ class WireContract(LlmContract):
         model_server.script([Turn(calls=(Call("look_up", {"word": "a"}),)), Turn(text="Then not.")])
         first = finished(await ask(llm, "?", [LOOK_UP])).message
         assert finished(await ask(llm, [user("?"), first, user("Stop.")], [LOOK_UP])).message.text == "Then not."
+
+    async def test_an_answer_may_be_demanded_in_a_form_by_a_call_but_not_by_an_agent(
+        self, llm: BaseLlm, model_server: ModelServer
+    ) -> None:
+        model_server.reset()
+        model_server.script([Turn(text='{"zebras": 3}'), Turn(text="Three.")])
+        schema = {
+            "type": "object",
+            "properties": {"zebras": {"type": "integer"}},
+            "required": ["zebras"],
+            "additionalProperties": False,
+        }
+        assert finished(await ask(llm, "How many?", response_schema=schema)).message.text == '{"zebras": 3}'
+        assert finished(await ask(llm, "How many?", response_schema=None)).message.text == "Three."
+        assert [json.dumps(schema) in json.dumps(request.body) for request in model_server.asked] == [True, False]
+        with pytest.raises(ValueError, match="response_schema"):
+            llm.stream([user("How many?")], response_schema="zebras")
+        with pytest.raises(ValueError, match="no parameter 'response_schema'"):
+            type(llm)(llm.endpoint, response_schema=schema)
 
     @pytest.mark.parametrize(
         ("fault", "kind", "retryable"),

@@ -396,6 +396,19 @@ async def test_an_unknown_parameter_is_refused_with_the_ones_there_are(llm: Open
         llm.stream([user("Hi")], temprature=1)
 
 
+@pytest.mark.parametrize("strict", [True, False])
+async def test_an_answer_is_demanded_strictly_where_the_schema_allows_it(
+    llm: OpenAiCompatible, model_server: ModelServer, strict: bool
+) -> None:
+    schema: dict[str, Any] = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    schema |= {"additionalProperties": False} if strict else {}
+    body = await sent(llm, model_server, user("Hi"), response_schema=schema)
+    assert body["response_format"] == {
+        "type": "json_schema",
+        "json_schema": {"name": "answer", "schema": schema, "strict": strict},
+    }
+
+
 # --- how servers write their answers ----------------------------------------------------------------------------------
 
 
