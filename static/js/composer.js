@@ -49,7 +49,8 @@ function start() {
   } catch {
     // A draft too many does no harm.
   }
-  text.value ||= stored();
+  // What comes back refused may be a suggestion: then the draft is something else.
+  if (text.value.trim() !== stored().trim()) text.value = [text.value, stored()].filter(Boolean).join("\n");
   key.value = newKey();
 
   const grow = () => {
@@ -82,13 +83,14 @@ function start() {
   form.addEventListener(
     "submit",
     (event) => {
-      if (event.submitter?.name === "text") text.value = event.submitter.value;
-      if (!text.value.trim() || form.dataset.sent) {
+      // A suggestion brings its own words (the last ones of a name count); what is half written stays.
+      const suggested = event.submitter?.name === "text";
+      if (!suggested && !text.value.trim()) {
         event.preventDefault();
         event.stopImmediatePropagation();
       } else if (!inPage) {
-        form.dataset.sent = "";
         keep();
+        if (suggested) return;
         try {
           sessionStorage.setItem("sent", draft);
         } catch {
@@ -99,7 +101,6 @@ function start() {
     true,
   );
   addEventListener("pageshow", ({ persisted }) => {
-    delete form.dataset.sent;
     if (persisted) text.value = stored(); // Coming back by the browser's button shows the page as it was left.
   });
 

@@ -84,6 +84,26 @@ def test_a_draft_survives_a_reload_and_stays_in_its_conversation(tab: Tab, model
     expect(tab.composer).to_have_value("another one")
 
 
+def test_a_suggestion_leaves_the_draft_alone(tab: Tab) -> None:
+    tab.site.add_agent("fleeting", suggestions=[{"title": "Count", "prompt": "count to 3"}])
+    for number in (1, 2):
+        tab.go("/?agent=fleeting")
+        if number == 1:
+            tab.composer.fill("half a thought")
+        tab.find(".suggestions button").and_(tab.find(":visible")).click()
+        tab.page.wait_for_url("**/c/*/")
+        assert bubbles(tab) == ["count to 3"]
+        expect(tab.composer).to_have_value("")
+    tab.go("/?agent=fleeting")
+    expect(tab.composer).to_have_value("half a thought")
+    # A suggestion that is refused comes back, as any message does; the draft is still there.
+    tab.expects("422")
+    tab.site.python("from executor.models import Agent; Agent.objects.filter(name='fleeting').update(enabled=False)")
+    tab.find(".suggestions button").and_(tab.find(":visible")).click()
+    expect(tab.find("#composer-error")).to_contain_text("not available")
+    expect(tab.composer).to_have_value("count to 3\nhalf a thought")
+
+
 @pytest.mark.parametrize("where", ["the first message", "a reply"])
 def test_a_double_click_sends_once(where: str, tab: Tab, model_server: ModelServer) -> None:
     if where == "a reply":
