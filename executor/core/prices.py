@@ -55,11 +55,13 @@ def cost(
         "cache_write_tokens": usage.cache_write_tokens or None,
     }
     # A provider's own format behind another address is still that provider's price; any other server is known by it.
-    provider = _PROVIDERS.get(agent_type)
-    where = {"provider_id": provider} if provider else {"provider_api_url": base_url or "unknown"}
+    provider, counted = _PROVIDERS.get(agent_type), ListUsage(**counts)
     try:
         # Dated names ("…-2026-08-07") and aliases are understood by the list.
-        found = calc_price(ListUsage(**counts), model_ref=model, **where)
+        if provider:
+            found = calc_price(counted, model_ref=model, provider_id=provider)
+        else:
+            found = calc_price(counted, model_ref=model, provider_api_url=base_url or "unknown")
     except LookupError:
         return None
     except Exception:
