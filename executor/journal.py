@@ -1,17 +1,20 @@
 """Every change of a running task's state: short transactions that first make sure that the task is still ours.
 
-A task is acquired by one conditional UPDATE, which raises its fence. Each later transaction first makes sure that this
-is still the fence and adds its rows then, so a worker that lost the task (it was frozen, cut off, presumed dead)
-cannot add anything. Times are the database's. A message that wakes a worker twice, or not at all, does no harm.
+A task is acquired by one conditional UPDATE, which raises its fence. Each later transaction begins with an UPDATE that
+makes sure that this is still the fence, and adds its rows then, so a worker that lost the task (it was frozen, cut off,
+presumed dead) cannot add anything. Times are the database's. A message that wakes a worker twice, or not at all, does
+no harm.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -24,7 +27,21 @@ from executor.core.errors import LLMError, TaskExecutionError
 from executor.core.events import Finished, ToolFinished
 from executor.core.limits import Spent
 from executor.core.messages import Reasoning, ToolCall
-from executor.models import ACTIVE, HELD, Checkpoint, Status, Step, Task
+from executor.models import ACTIVE, HELD, Status, Step, Task
+from executor.prepared import Param, Statement, update
+from executor.statements import (
+    ADD_CALL,
+    BEGIN_MODEL,
+    CHECKPOINT,
+    CLOSE_STEPS,
+    COUNTS,
+    END,
+    FINISH_CALL,
+    FINISH_MODEL,
+    HOLD,
+    SAVE_PARTIAL,
+    START_CALL,
+)
 from tools.core.function import Function
 from tools.resources import store
 
@@ -45,29 +62,33 @@ def claimable() -> Q:
     return (Q(status=Status.QUEUED) & ~Exists(before_it)) | Q(status__in=HELD, lease_until__lt=Now())
 
 
+def _unless_stopping(status: Status) -> Case:
+    """A task that was being stopped when it lost its worker is stopped by the next one, not begun again."""
+    return Case(When(status=Status.STOPPING, then=Value(Status.STOPPING)), default=Value(status))
+
+
+_CLAIM = update(
+    lambda: Task.objects.filter(claimable(), pk=Param("task")),
+    status=_unless_stopping(Status.RUNNING),
+    owner=Param("owner"),
+    fence=F("fence") + 1,
+    attempts=F("attempts") + 1,
+    stalled_attempts=F("stalled_attempts") + 1,
+    lease_until=Now() + LEASE,
+    started_at=Coalesce("started_at", Now()),
+)
+
+
 def claim(task_id: UUID, owner: str) -> Journal | None:
     """Acquire the task, or None if it is somebody else's, over, or not its turn yet."""
     with transaction.atomic():  # Also around a single UPDATE: on SQLite it waits its turn then (agentsite/sqlite).
-        won = Task.objects.filter(claimable(), pk=task_id).update(
-            status=_unless_stopping(Status.RUNNING),
-            owner=owner,
-            fence=F("fence") + 1,
-            attempts=F("attempts") + 1,
-            stalled_attempts=F("stalled_attempts") + 1,
-            lease_until=Now() + LEASE,
-            started_at=Coalesce("started_at", Now()),
-        )
+        won = _CLAIM.execute(task=task_id, owner=owner)
     if not won:
         return None
     task = Task.objects.select_related("agent_version").annotate(now=Now()).get(pk=task_id)
     if task.owner != owner or task.started_at is None:
         return None
     return Journal(task, elapsed=(task.now - task.started_at).total_seconds())
-
-
-def _unless_stopping(status: Status) -> Case:
-    """A task that was being stopped when it lost its worker is stopped by the next one, not begun again."""
-    return Case(When(status=Status.STOPPING, then=Value(Status.STOPPING)), default=Value(status))
 
 
 def heartbeat(owner: str, task_ids: Iterable[UUID]) -> set[UUID]:
@@ -90,89 +111,80 @@ def give_up(owner: str) -> None:
 
 
 class Journal:
-    """What one acquisition of a task writes down. `elapsed`: seconds since the task was first begun."""
+    """What one acquisition of a task writes down. `elapsed`: seconds since the task was first begun.
+
+    Each method is a transaction, except with `later`: then it touches no database, and what it notes is written in the
+    next transaction. An answer goes with the beginning of the calls that it asks for, the last result with the next
+    question.
+    """
 
     def __init__(self, task: Task, elapsed: float = 0.0) -> None:
         self.task = task
         self.elapsed = elapsed
         self.task_id: UUID = task.pk
         self.fence = task.fence
-        self.head_seq = task.head_seq
         self.config: AgentConfig = task.agent_version.agent_config()
+        self._counts: dict[str, int] = {name: getattr(task, name) for name in COUNTS}
+        self._counts_on_record = dict(self._counts)
+        self._noted: list[Callable[[], object]] = []
+        self._calls: dict[str, tuple[int, str]] = {}  # Seq and effect of the calls at hand.
 
     # --- what was left behind ----------------------------------------------------------------------------------------
 
     def recover(self) -> None:
         """Settle what an earlier acquisition left open: half an answer is dropped, a started call is run again only if
         running it twice does no harm."""
-        with transaction.atomic():
-            self._hold()
+        with self._transaction():
             self._settle()
 
     # --- the model ---------------------------------------------------------------------------------------------------
 
     def begin_model(self) -> int:
         """A model step begins. Returns its seq."""
-        with transaction.atomic():
-            seq = self.head_seq + 1
-            self._hold(head_seq=seq)
-            Step.objects.create(
-                task_id=self.task_id,
-                seq=seq,
-                kind=Step.Kind.MODEL,
-                status=Step.Status.STARTED,
-                fence=self.fence,
-                provider=self.config.provider,
-                model=self.config.model,
-                started_at=Now(),
-            )
-        self.head_seq = seq
+        seq = self._next_seq()
+        provider, model = self.config.provider, self.config.model
+        self._note(BEGIN_MODEL, seq=seq, fence=self.fence, provider=provider, model=model)
+        self.commit()
         return seq
 
     def save_partial(self, seq: int, text: str, reasoning: str) -> None:
         """What has been said so far, for whoever looks after a crash."""
-        with transaction.atomic():
-            self._hold()
-            Step.objects.filter(task=self.task_id, seq=seq).update(text=clean(text), reasoning=clean(reasoning))
+        self._note(SAVE_PARTIAL, seq=seq, text=clean(text), reasoning=clean(reasoning))
+        self.commit()
 
     def finish_model(
-        self, seq: int, event: Finished, spent: Spent, functions: dict[str, Function], first_token_ms: int | None
+        self,
+        seq: int,
+        event: Finished,
+        spent: Spent,
+        functions: dict[str, Function],
+        first_token_ms: int | None,
+        *,
+        later: bool = False,
     ) -> None:
         """The answer and the calls it asks for, in one transaction: neither is ever on record without the other."""
         message, usage = event.message, event.usage
-        native = asdict(message.native) if message.native else None
-        with transaction.atomic():
-            calls = [
-                self._call_step(seq + offset, seq, call, functions.get(call.name))
-                for offset, call in enumerate(message.tool_calls, start=1)
-            ]
-            head_seq = seq + len(calls)
-            self._hold(
-                progress=True,
-                head_seq=head_seq,
-                model_calls=F("model_calls") + 1,
-                input_tokens=F("input_tokens") + usage.input_tokens,
-                output_tokens=F("output_tokens") + usage.output_tokens,
-            )
-            Step.objects.filter(task=self.task_id, seq=seq).update(
-                status=Step.Status.DONE,
-                text=clean(message.text),
-                reasoning=clean("".join(part.text for part in message.parts if isinstance(part, Reasoning))),
-                native=clean_json(native),
-                model=clean(event.model or self.config.model)[:120],
-                response_id=clean(event.response_id)[:120],
-                finish_reason=event.reason,
-                first_token_ms=first_token_ms,
-                ended_at=Now(),
-                **asdict(usage),
-            )
-            Step.objects.bulk_create(calls)
-            self._checkpoint(seq, spent)
-        self.head_seq = head_seq
+        self._count(model_calls=1, input_tokens=usage.input_tokens, output_tokens=usage.output_tokens)
+        self._note(
+            FINISH_MODEL,
+            seq=seq,
+            text=clean(message.text),
+            reasoning=clean("".join(part.text for part in message.parts if isinstance(part, Reasoning))),
+            native=clean_json(asdict(message.native)) if message.native else None,
+            model=clean(event.model or self.config.model)[:120],
+            response_id=clean(event.response_id)[:120],
+            finish_reason=event.reason,
+            first_token_ms=first_token_ms,
+            **asdict(usage),
+        )
+        for call in message.tool_calls:
+            self._add_call(seq, call, functions.get(call.name))
+        self._checkpoint(seq, spent)
+        if not later:
+            self.commit()
 
     def fail_model(self, seq: int, error: LLMError, text: str) -> None:
-        with transaction.atomic():
-            self._hold()
+        with self._transaction():
             Step.objects.filter(task=self.task_id, seq=seq).update(
                 status=Step.Status.FAILED,
                 text=clean(text),
@@ -186,84 +198,125 @@ class Journal:
 
     def start_tools(self, calls: Sequence[ToolCall]) -> None:
         """On record before any of them begins."""
-        with transaction.atomic():
-            self._hold()
-            Step.objects.filter(task=self.task_id, call_id__in=[call.id for call in calls]).update(
-                status=Step.Status.STARTED, started_at=Now(), fence=self.fence
-            )
+        for call in calls:
+            if call.id not in self._calls:  # An earlier acquisition asked for it.
+                known = Step.objects.filter(task=self.task_id, call_id=call.id)
+                self._calls[call.id] = known.values_list("seq", "effect").get()
+            self._note(START_CALL, call_id=call.id, fence=self.fence)
+        self.commit()
 
-    def finish_tool(self, event: ToolFinished, spent: Spent) -> None:
+    def finish_tool(self, event: ToolFinished, spent: Spent, *, later: bool = False) -> None:
         """The result of one call, with the files that it made. What took too long may have had its effect or have it
         yet, so its outcome is unknown, unless that does no harm."""
-        failed = event.result.is_error
-        with transaction.atomic():
-            self._hold(
-                progress=True,
-                tool_calls=F("tool_calls") + 1,
-                **({"failed_calls": F("failed_calls") + 1} if failed else {}),
-            )
-            store(self.task.user_id, self.task_id, event.call.id, event.files)
-            step = Step.objects.filter(task=self.task_id, call_id=event.call.id)
-            seq, effect = step.values_list("seq", "effect").get()
-            unknown = event.error_kind == "timeout" and effect not in REPEATABLE
-            step.update(
-                status=Step.Status.UNKNOWN if unknown else Step.Status.FAILED if failed else Step.Status.DONE,
-                result=clean(event.result.content),
-                error_kind=event.error_kind,
-                error=clean(event.result.content)[:500] if failed else "",
-                ended_at=Now(),
-            )
-            self._checkpoint(seq, spent)
+        call_id, failed = event.call.id, event.result.is_error
+        seq, effect = self._calls[call_id]
+        unknown = event.error_kind == "timeout" and effect not in REPEATABLE
+        self._count(tool_calls=1, failed_calls=int(failed))
+        if event.files:
+            self._noted.append(partial(store, self.task.user_id, self.task_id, call_id, event.files))
+        self._note(
+            FINISH_CALL,
+            call_id=call_id,
+            status=Step.Status.UNKNOWN if unknown else Step.Status.FAILED if failed else Step.Status.DONE,
+            result=clean(event.result.content),
+            error_kind=event.error_kind,
+            error=clean(event.result.content)[:500] if failed else "",
+        )
+        self._checkpoint(seq, spent)
+        if not later:
+            self.commit()
 
     # --- the end -----------------------------------------------------------------------------------------------------
 
     def end(
         self, status: Status, *, error: TaskExecutionError | None = None, stop_reason: str = "", partial: str = ""
     ) -> list[UUID]:
-        """The task is over. Returns the tasks that waited for it. The state changes last, with everything else.
+        """The task is over. Returns the tasks that waited for it. The state changes with everything else.
 
         Without a `stop_reason`, the one that came with a request to stop remains.
         """
-        open_steps = Step.objects.filter(task=self.task_id, status__in=(Step.Status.PENDING, Step.Status.STARTED))
-        with transaction.atomic():
-            self._hold(
-                status=status,
-                error_kind=error.kind if error else "",
-                error=clean(error.message) if error else "",
-                error_hint=clean(error.hint) if error else "",
-                owner="",
-                lease_until=None,
-                stop_reason=Value(stop_reason) if stop_reason else F("stop_reason"),
-                ended_at=Now(),
-            )
-            if partial:
-                open_steps.filter(kind=Step.Kind.MODEL).update(text=clean(partial))
-            # A call that had begun when it was stopped may have had its effect, unless it has none.
-            begun = Q(status=Step.Status.STARTED) | Q(attempt__gt=1)
-            open_steps.filter(begun, kind=Step.Kind.TOOL).exclude(effect="read").update(
-                status=Step.Status.UNKNOWN, ended_at=Now()
-            )
-            open_steps.update(status=Step.Status.CANCELLED, ended_at=Now())
+        with self._transaction(
+            END,
+            status=status,
+            error_kind=error.kind if error else "",
+            error=clean(error.message) if error else "",
+            error_hint=clean(error.hint) if error else "",
+            stop_reason=stop_reason,
+        ):
+            CLOSE_STEPS.execute(task=self.task_id, partial=clean(partial))
         return list(Task.objects.filter(previous=self.task_id, status=Status.QUEUED).values_list("pk", flat=True))
 
     def release(self) -> None:
         """Give the task back, to go on elsewhere at once. Nothing is left open that nobody works on."""
-        with transaction.atomic():
-            self._hold(status=_unless_stopping(Status.QUEUED), owner="", lease_until=Now(), stalled_attempts=0)
+        self._counts["stalled_attempts"] = 0
+        with self._transaction():
+            Task.objects.filter(pk=self.task_id).update(
+                status=_unless_stopping(Status.QUEUED), owner="", lease_until=Now()
+            )
             self._settle()
 
-    # --- inside a transaction ----------------------------------------------------------------------------------------
+    # --- a transaction -----------------------------------------------------------------------------------------------
 
-    def _hold(self, *, progress: bool = False, **changes: Any) -> None:
-        """Make sure that the task is still ours and apply `changes`, or raise LeaseLost: how every transaction begins.
+    def commit(self) -> None:
+        """Write down what was noted."""
+        if self._noted:
+            with self._transaction():
+                pass
 
-        It is an UPDATE in any case: that locks the row, so nobody can take the task before the transaction ends.
+    @contextmanager
+    def _transaction(self, hold: Statement = HOLD, **changes: Any) -> Iterator[None]:
+        """Make sure that the task is still ours, or raise LeaseLost; then write what was noted, and what the caller
+        does inside. All of it or nothing.
+
+        It begins with an UPDATE in any case: that locks the row, so nobody can take the task before it ends.
         """
-        if progress:
-            changes["stalled_attempts"] = 0
-        mine = Task.objects.filter(pk=self.task_id, fence=self.fence, status__in=HELD)
-        if mine.update(**(changes or {"fence": self.fence})) != 1:
-            raise LeaseLost(str(self.task_id))
+        noted, self._noted = self._noted, []
+        try:
+            with transaction.atomic():
+                if hold.execute(task=self.task_id, fence=self.fence, **self._counts, **changes) != 1:
+                    raise LeaseLost(str(self.task_id))
+                for write in noted:
+                    write()
+                yield
+        except BaseException:
+            self._counts = dict(self._counts_on_record)
+            raise
+        self._counts_on_record = dict(self._counts)
+
+    def _note(self, statement: Statement, **values: Any) -> None:
+        self._noted.append(partial(statement.execute, task=self.task_id, **values))
+
+    def _count(self, **more: int) -> None:
+        """A step is finished."""
+        for name, number in more.items():
+            self._counts[name] += number
+        self._counts["stalled_attempts"] = 0
+
+    def _next_seq(self) -> int:
+        self._counts["head_seq"] += 1
+        return self._counts["head_seq"]
+
+    def _checkpoint(self, seq: int, spent: Spent) -> None:
+        self._note(CHECKPOINT, seq=seq, counters=asdict(spent))
+
+    def _add_call(self, parent_seq: int, call: ToolCall, function: Function | None) -> None:
+        arguments = clean_json(call.arguments)
+        seq = self._next_seq()
+        effect = function.effect if function else "read"  # An unknown function does nothing at all.
+        self._calls[call.id] = seq, effect
+        self._note(
+            ADD_CALL,
+            seq=seq,
+            parent_seq=parent_seq,
+            fence=self.fence,
+            name=clean(call.name)[:64],
+            call_id=call.id,
+            provider_call_id=clean(call.provider_id)[:120],
+            arguments=arguments,
+            raw_arguments=clean(call.raw_arguments) if call.arguments is None else "",
+            arguments_digest=digest(call.name, arguments),
+            effect=effect,
+        )
 
     def _settle(self) -> None:
         """Leave nothing started that nobody works on."""
@@ -276,27 +329,6 @@ class Journal:
             status=Step.Status.PENDING, attempt=F("attempt") + 1, started_at=None
         )
         calls.update(status=Step.Status.UNKNOWN, error_kind="interrupted", error="It may have run.", ended_at=Now())
-
-    def _checkpoint(self, seq: int, spent: Spent) -> None:
-        Checkpoint.objects.create(task_id=self.task_id, seq=seq, counters=asdict(spent))
-
-    def _call_step(self, seq: int, parent_seq: int, call: ToolCall, function: Function | None) -> Step:
-        arguments = clean_json(call.arguments)
-        return Step(
-            task_id=self.task_id,
-            seq=seq,
-            parent_seq=parent_seq,
-            kind=Step.Kind.TOOL,
-            status=Step.Status.PENDING,
-            fence=self.fence,
-            name=clean(call.name)[:64],
-            call_id=call.id,
-            provider_call_id=clean(call.provider_id)[:120],
-            arguments=arguments,
-            raw_arguments=clean(call.raw_arguments) if call.arguments is None else "",
-            arguments_digest=digest(call.name, arguments),
-            effect=function.effect if function else "read",  # An unknown function does nothing at all.
-        )
 
 
 def digest(name: str, arguments: Any) -> str:

@@ -60,6 +60,7 @@ class Run:
         self._asking = False
         self._closing = False
         self._seq = 0
+        self._running = 0  # Calls that began and have no result yet.
         self._asked_at = 0.0
         self._first_token_ms: int | None = None
         self._saved_at = 0.0
@@ -137,12 +138,19 @@ class Run:
         toolset = Toolset(config.functions, journal.task.user_id, journal.task_id)
         messages, spent = await in_database(transcript, journal.task, config.instructions)
         solver = TaskSolver(_llm(journal), toolset, limits=config.limits)
-        async with aclosing(solver.run(messages, spent)) as events:
-            async for event in events:
-                await self._record(event, spent, toolset)
+        try:
+            async with aclosing(solver.run(messages, spent)) as events:
+                async for event in events:
+                    await self._record(event, spent, toolset)
+        except BaseException:
+            await in_database(journal.commit)  # What was only noted has happened, whatever came after it.
+            raise
 
     async def _record(self, event: LoopEvent, spent: Spent, toolset: Toolset) -> None:
-        """Write down what happened and tell it, before the loop goes on."""
+        """Write down what happened and tell it, before the loop goes on to anything that has an effect.
+
+        What the loop follows up at once is noted first and written with that: half as many transactions for a step.
+        """
         match event:
             case TextDelta(text):
                 self._mark_first_token()
@@ -164,20 +172,23 @@ class Run:
                 self._stream.note(f"{error.message} Trying again in {delay:.0f} s." if delay >= 1 else error.message)
             case Finished():
                 self._asking = False
-                await in_database(
-                    self.journal.finish_model, self._seq, event, spent, toolset.functions, self._first_token_ms
-                )
-                self._close_step()
+                # Written with the beginning of its calls, or with the end.
+                self.journal.finish_model(self._seq, event, spent, toolset.functions, self._first_token_ms, later=True)
             case Failed(error):
                 self._asking = False
                 await in_database(self.journal.fail_model, self._seq, error, self._stream.text)
                 self._close_step()
             case ToolsStarted(calls):
+                self._running = len(calls)
                 await in_database(self.journal.start_tools, calls)
-                self._stream.rows_changed()
+                self._close_step()
             case ToolFinished():
-                await in_database(self.journal.finish_tool, event, spent)
-                self._stream.rows_changed()
+                self._running -= 1
+                if self._running:
+                    await in_database(self.journal.finish_tool, event, spent)
+                    self._stream.rows_changed()
+                else:  # Written with the next question.
+                    self.journal.finish_tool(event, spent, later=True)
 
     def _mark_first_token(self) -> None:
         if self._first_token_ms is None:

@@ -55,9 +55,11 @@ def answer(journal: Journal, text: str, *calls: ToolCall) -> int:
     return seq
 
 
-def finish(journal: Journal, seq: int, message: Message, **event: Any) -> None:
+def finish(journal: Journal, seq: int, message: Message, later: bool = False, **event: Any) -> Journal:
     reason: FinishReason = "tool_calls" if message.tool_calls else "stop"
-    journal.finish_model(seq, Finished(message, reason, Usage(10, 2), **event), Spent(1, 12), FUNCTIONS, 7)
+    done = Finished(message, reason, Usage(10, 2), **event)
+    journal.finish_model(seq, done, Spent(1, 12), FUNCTIONS, 7, later=later)
+    return journal
 
 
 def result(journal: Journal, call: ToolCall, content: str = "fine", failed: bool = False, *files: NewFile) -> None:
@@ -153,6 +155,7 @@ LATE = {
     "fail_model": lambda journal, seq, one: journal.fail_model(seq, LLMError("server", "late"), "late"),
     "start_tools": lambda journal, seq, one: journal.start_tools([one]),
     "finish_tool": lambda journal, seq, one: result(journal, one, "late", False, NewFile("a", b"a", "text/plain")),
+    "commit": lambda journal, seq, one: finish(journal, seq, assistant("late"), later=True).commit(),
     "end": lambda journal, seq, one: journal.end(Status.DONE, partial="late"),
     "release": lambda journal, seq, one: journal.release(),
 }
@@ -289,6 +292,39 @@ def test_an_answer_whose_calls_cannot_be_written_leaves_nothing(make_task: MakeT
     assert not task.checkpoints.exists()
     finish(journal, seq, assistant("One.", twice))
     assert statuses(task) == [("model", "done"), ("look", "pending")]
+    task.refresh_from_db()
+    assert (task.head_seq, task.model_calls, task.input_tokens) == (2, 1, 10)
+
+
+def test_what_is_left_for_later_is_written_with_what_comes_next_or_not_at_all(make_task: MakeTask) -> None:
+    task, one = make_task(), call("look")
+    journal = claimed(task)
+    seq = journal.begin_model()
+    finish(journal, seq, assistant("", one), later=True)
+    assert statuses(task) == [("model", "started")]
+    journal.start_tools([one])
+    assert statuses(task) == [("model", "done"), ("look", "started")]
+    fine = ToolFinished(one, ToolResult(one.id, "look", "fine"))
+    journal.finish_tool(fine, Spent(1, 12, 1), later=True)
+    assert statuses(task)[1] == ("look", "started")
+    journal.begin_model()
+    assert statuses(task) == [("model", "done"), ("look", "done"), ("model", "started")]
+    finish(journal, 3, assistant("Done."), later=True)
+    journal.end(Status.DONE)
+    assert statuses(task)[2] == ("model", "done")
+    assert task.checkpoints.count() == 3
+
+
+def test_what_was_left_for_later_is_lost_with_the_lease(make_task: MakeTask) -> None:
+    task, one = make_task(), call("send")
+    zombie = claimed(task)
+    answer(zombie, "", one)
+    zombie.start_tools([one])
+    zombie.finish_tool(ToolFinished(one, ToolResult(one.id, "send", "late")), Spent(1, 12, 1), later=True)
+    taken_over(task).recover()
+    with pytest.raises(LeaseLost):
+        zombie.begin_model()
+    assert statuses(task) == [("model", "done"), ("send", "unknown")]
 
 
 def test_a_result_whose_checkpoint_cannot_be_written_leaves_nothing(make_task: MakeTask) -> None:
@@ -378,7 +414,7 @@ def test_each_finished_step_has_a_checkpoint_and_costs_the_same_however_many_the
         result(journal, one, "x" * 200)
         assert Step.objects.count() + Checkpoint.objects.count() == rows_before + 4
         written = values([*task.steps.filter(seq__gte=seq), *task.checkpoints.filter(seq__gte=seq)])
-        sizes.append(len(json.dumps(written, default=str)))
+        sizes.append(len(json.dumps(written, default=lambda value: type(value).__name__)))
     assert list(task.checkpoints.values_list("seq", flat=True)) == list(task.steps.values_list("seq", flat=True))
     assert max(sizes) - min(sizes) < 30  # The numbers in it get longer.
 

@@ -1,0 +1,126 @@
+"""What a running task writes at every step. `executor/journal.py` says when, and why."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+from django.db.models import Case, F, Q, QuerySet, TextField, Value, When
+from django.db.models.functions import Coalesce, Now, NullIf
+
+from executor.core.messages import Usage
+from executor.models import HELD, Checkpoint, Step, Task
+from executor.prepared import Param, insert, update
+
+#: What the row of a task counts. Only who holds the task changes these, so they are written as they should be.
+COUNTS = ("head_seq", "stalled_attempts", "model_calls", "tool_calls", "failed_calls", "input_tokens", "output_tokens")
+_COUNTS = {name: Param(name) for name in COUNTS}
+
+
+def _held() -> QuerySet[Task]:
+    return Task.objects.filter(pk=Param("task"), fence=Param("fence"), status__in=HELD)
+
+
+def _step() -> QuerySet[Step]:
+    return Step.objects.filter(task=Param("task"), seq=Param("seq"))
+
+
+def _call() -> QuerySet[Step]:
+    return Step.objects.filter(task=Param("task"), call_id=Param("call_id"))
+
+
+# --- the task --------------------------------------------------------------------------------------------------------
+
+HOLD = update(_held, **_COUNTS)
+
+END = update(
+    _held,
+    **_COUNTS,
+    status=Param("status"),
+    error_kind=Param("error_kind"),
+    error=Param("error"),
+    error_hint=Param("error_hint"),
+    stop_reason=Coalesce(NullIf(Param("stop_reason"), Value("")), F("stop_reason")),
+    owner="",
+    lease_until=None,
+    ended_at=Now(),
+)
+
+#: What is still open at the end. A call that had begun may have had its effect, unless it has none.
+CLOSE_STEPS = update(
+    lambda: Step.objects.filter(task=Param("task"), status__in=(Step.Status.PENDING, Step.Status.STARTED)),
+    status=Case(
+        When(
+            (Q(status=Step.Status.STARTED) | Q(attempt__gt=1)) & ~Q(effect="read"),
+            kind=Step.Kind.TOOL,
+            then=Value(Step.Status.UNKNOWN),
+        ),
+        default=Value(Step.Status.CANCELLED),
+    ),
+    text=Case(
+        When(kind=Step.Kind.MODEL, then=Coalesce(NullIf(Param("partial"), Value("", TextField())), F("text"))),
+        default=F("text"),
+    ),
+    ended_at=Now(),
+)
+
+CHECKPOINT = insert(Checkpoint, task_id=Param("task"), seq=Param("seq"), counters=Param("counters"))
+
+# --- the model -------------------------------------------------------------------------------------------------------
+
+BEGIN_MODEL = insert(
+    Step,
+    task_id=Param("task"),
+    seq=Param("seq"),
+    kind=Step.Kind.MODEL,
+    status=Step.Status.STARTED,
+    fence=Param("fence"),
+    provider=Param("provider"),
+    model=Param("model"),
+    started_at=Now(),
+)
+
+SAVE_PARTIAL = update(_step, text=Param("text"), reasoning=Param("reasoning"))
+
+FINISH_MODEL = update(
+    _step,
+    status=Step.Status.DONE,
+    text=Param("text"),
+    reasoning=Param("reasoning"),
+    native=Param("native"),
+    model=Param("model"),
+    response_id=Param("response_id"),
+    finish_reason=Param("finish_reason"),
+    first_token_ms=Param("first_token_ms"),
+    ended_at=Now(),
+    **{field.name: Param(field.name) for field in fields(Usage)},
+)
+
+# --- functions -------------------------------------------------------------------------------------------------------
+
+ADD_CALL = insert(
+    Step,
+    task_id=Param("task"),
+    seq=Param("seq"),
+    parent_seq=Param("parent_seq"),
+    kind=Step.Kind.TOOL,
+    status=Step.Status.PENDING,
+    fence=Param("fence"),
+    name=Param("name"),
+    call_id=Param("call_id"),
+    provider_call_id=Param("provider_call_id"),
+    arguments=Param("arguments"),
+    raw_arguments=Param("raw_arguments"),
+    arguments_digest=Param("arguments_digest"),
+    effect=Param("effect"),
+)
+
+START_CALL = update(_call, status=Step.Status.STARTED, started_at=Now(), fence=Param("fence"))
+
+FINISH_CALL = update(
+    _call,
+    status=Param("status"),
+    result=Param("result"),
+    error_kind=Param("error_kind"),
+    error=Param("error"),
+    ended_at=Now(),
+)
