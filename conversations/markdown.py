@@ -65,6 +65,16 @@ def render(text: str) -> SafeString:
     return _sanitise(_markdown.render(_harmless(text)))
 
 
+def plain(text: str) -> str:
+    """The words of `text` without its marks, in one line; of links and images what is shown of them."""
+    breaks = ("softbreak", "hardbreak")
+    blocks = (
+        "".join(" " if child.type in breaks else child.content for child in token.children or [token])
+        for token in _markdown.parse(_harmless(text))
+    )
+    return " ".join(" ".join(blocks).split())
+
+
 class BlockStream:
     """Text that grows: `feed` gives what has become final since the last time, `open_html` the rest as it stands."""
 

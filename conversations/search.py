@@ -11,6 +11,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from conversations.access import conversations_of
+from conversations.markdown import plain
 from conversations.models import Conversation, Turn
 from executor.models import Step
 from users.models import User
@@ -61,14 +62,25 @@ def _excerpt(conversation: Conversation, word: str) -> str:
         .only("text")
         .first()
     )
-    text = turn.text if turn else step.text if step else ""
+    text = turn.text if turn else _words_around(word, step.text) if step else ""
     match = _find(word, text)
     if match is None:
         first = conversation.turns.first()
-        return " ".join(first.text.split())[: 2 * AROUND] if first else ""
+        shown = text or (first.text if first else "")
+        return " ".join(shown.split())[: 2 * AROUND]
     start, end = max(0, match.start() - AROUND), match.end() + AROUND
     piece = " ".join(text[start:end].split())
     return f"{'…' if start else ''}{piece}{'…' if end < len(text) else ''}"
+
+
+def _words_around(word: str, markdown: str) -> str:
+    """What is shown of the lines around `word`, enough of them to cut an excerpt from."""
+    match = _find(word, markdown)
+    if match is None:
+        return ""
+    start = markdown.rfind("\n", 0, max(0, match.start() - 5 * AROUND)) + 1
+    end = markdown.find("\n", match.end() + 5 * AROUND)
+    return plain(markdown[start : end if end >= 0 else None])
 
 
 def _find(word: str, text: str) -> re.Match[str] | None:

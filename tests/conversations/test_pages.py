@@ -411,6 +411,17 @@ def test_what_is_found_is_marked_and_escaped(as_alice: Client, alice: User, demo
         assert words(page, ".result mark").lower() == query
 
 
+def test_what_is_found_in_an_answer_is_shown_without_markdown(as_alice: Client, alice: User, demo: Agent) -> None:
+    said = "# Seas\n\nThe **deep** ocean has\n`no` [end](http://example.org/hidden)\n\n| A | B |\n|--|--|\n| 1 | 2 |"
+    answer(actions.send(alice, demo, "How *deep*?").task, said)
+    for query, mark in (("ocean", "ocean"), ("hidden", "")):
+        page = as_alice.get(reverse("search"), {"q": query})
+        assert words(page, ".result-snippet") == "Seas The deep ocean has no end A B 1 2"
+        assert [found.text for found in soup(page).select(".result mark")] == ([mark] if mark else [])
+    # What a person wrote is shown as they wrote it, here as on the page.
+    assert words(as_alice.get(reverse("search"), {"q": "how"}), ".result-snippet") == "How *deep*?"
+
+
 def test_letters_that_grow_when_lowered_do_not_shift_the_mark(as_alice: Client, alice: User, demo: Agent) -> None:
     actions.send(alice, demo, "İİİİİİ needle")
     page = as_alice.get(reverse("search"), {"q": "needle"})
