@@ -51,7 +51,7 @@ def _words(content: Any) -> str:
     return content or ""
 
 
-def objection(request: Any) -> str:
+def objection(path: str, request: Any) -> str:
     """Why the request is refused (400), "" when it is fine."""
     try:
         _check(request)

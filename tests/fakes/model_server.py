@@ -205,7 +205,7 @@ class ModelServer:
         except ValueError:
             sentence = "We could not parse the JSON body of your request."
             return _send(request, writer, 400, wire.error_body(400, "", sentence))
-        if sentence := wire.headers_objection(request.headers) or wire.objection(request.body):
+        if sentence := wire.headers_objection(request.headers) or wire.objection(request.path, request.body):
             return _send(request, writer, 400, wire.error_body(400, "", sentence))
         try:
             turn = self._turn(wire.model(request.path, request.body), wire.messages(request.body))

@@ -21,8 +21,8 @@ class Wire(Protocol):
     def headers_objection(self, headers: Mapping[str, str]) -> str:
         """Why a request with these headers is refused (400), "" when they are fine."""
 
-    def objection(self, request: Any) -> str:
-        """Why the body is refused (400), "" when it is fine."""
+    def objection(self, path: str, request: Any) -> str:
+        """Why the body is refused (400), "" when it is fine. (Gemini's path says which model is asked.)"""
 
     def messages(self, request: Any) -> list[dict[str, Any]]:
         """What was said, for the script: dicts with `role` (user, assistant or tool) and `content`, a text."""
