@@ -52,6 +52,14 @@ class PartialCall:
         return ToolCall(self.id, self.name, parse_arguments(raw), raw, self.provider_id)
 
 
+class BrokenOff(Exception):
+    """The provider says within the answer that it failed; `body` is what it says (see `_http.status_error`)."""
+
+    def __init__(self, body: Any) -> None:
+        super().__init__("the provider broke off the answer")
+        self.body = body
+
+
 class Answer(abc.ABC):
     """`feed` it everything that comes, then call `close`; the attributes tell what came."""
 
@@ -68,12 +76,17 @@ class Answer(abc.ABC):
         self.shown = False
         #: Whether the provider has said that the answer is complete. Without that, the end of the stream is a failure.
         self.complete = False
+        #: Whether nothing at all follows, not even the usage.
+        self.ended = False
         self._text: list[str] = []
         self._reasoning: list[str] = []
 
     @abc.abstractmethod
     def feed(self, data: Any) -> Iterator[ModelEvent]:
-        """The events of one piece of the stream (parsed JSON). Raises LLMError for what cannot be read."""
+        """The events of one piece of the stream (parsed JSON).
+
+        Raises LLMError for what cannot be read, and BrokenOff when the provider says that it failed.
+        """
 
     @abc.abstractmethod
     def close(self, *, failed: bool = False) -> Iterator[ModelEvent]:

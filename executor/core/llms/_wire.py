@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from executor.core.errors import LLMError
 from executor.core.events import Failed, Finished, ModelEvent
-from executor.core.llms._answer import Answer
+from executor.core.llms._answer import Answer, BrokenOff
 from executor.core.llms._http import CONNECT_TIMEOUT, close_http_client, status_error, transport_error
 from executor.core.llms._sse import MAX_EVENT_BYTES, SseDecoder
 from executor.core.llms.base import BaseLlm, Endpoint
@@ -146,6 +146,8 @@ class WireLlm(BaseLlm):
             return problem
         if refusal := self._refusal(problem):
             return status_error(refusal.status, refusal.body, refusal.headers, secret=self._api_key)
+        if isinstance(problem, BrokenOff):
+            return status_error(200, problem.body, {}, secret=self._api_key)
         cause = problem.__cause__ if isinstance(problem.__cause__, httpx2.RequestError) else problem
         if isinstance(cause, httpx2.RequestError | TimeoutError | OSError):
             return transport_error(cause, address=self._address, idle_timeout=idle_timeout)
@@ -219,7 +221,7 @@ async def _read(response: httpx2.Response, answer: Answer, secret: str) -> Async
                 for event in answer.feed(_parse(data, secret)):
                     yield event
                 if answer.complete:
-                    deadline = now() + GRACE
+                    deadline = now() + (DRAIN if answer.ended else GRACE)
         if chunk is None:
             if not done and not answer.complete:
                 raise LLMError("protocol", "The model's server ended the answer before it was complete.")
