@@ -3,6 +3,7 @@
 Every value an operator may set is an environment variable, listed in docs/operating.md. `manage.py up` needs none.
 """
 
+import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -10,12 +11,20 @@ import environ
 from django.core.exceptions import ImproperlyConfigured
 
 from agentsite import data
+from users import keyring
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 env = environ.Env()
 DATA_DIR = Path(env.str("AGENTSITE_DATA", default=str(BASE_DIR / "data"))).expanduser().resolve()
-env.read_env(data.ensure(DATA_DIR))
+SECRETS_FILE = data.ensure(DATA_DIR)
+# What people's API keys are encrypted with. "" means that the file has it: it is read there when needed (users/vault.py),
+# and processes that we start, which may be anything, do not inherit it.
+KEYRING = env.str("KEYRING", default="")
+env.read_env(SECRETS_FILE)
+if not KEYRING:
+    os.environ.pop("KEYRING", None)
+keyring.parse(KEYRING or keyring.read(SECRETS_FILE))
 
 # --- Django ----------------------------------------------------------------------------------------------------------
 
@@ -94,6 +103,8 @@ if "ENGINE" not in DATABASES["default"]:
     raise ImproperlyConfigured("DATABASE_URL must look like postgres://user:password@host:5432/name")
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     DATABASES["default"]["ENGINE"] = "agentsite.sqlite"
+    # To open the file and read its schema takes longer than most requests do with it.
+    DATABASES["default"]["CONN_MAX_AGE"] = None
     # Writers take their lock when the transaction begins and wait for it, so "database is locked" does not happen.
     DATABASES["default"]["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",
@@ -108,6 +119,8 @@ else:
         "min_size": 1,
         "max_size": env.int("DATABASE_POOL", default=32),
         "timeout": 10,
+        # Seconds. Within them the pauses between attempts grow; a server that is back would be noticed minutes later.
+        "reconnect_timeout": 5,
     }
     # After a restart of the server the pool still holds the connections of before.
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True

@@ -60,6 +60,7 @@ class Up:
 
     def __init__(self, data: Path, *arguments: str, **more: str) -> None:
         self.data = data
+        self.more = more
         self.lines: list[str] = []
         self.process = subprocess.Popen(
             [sys.executable, "manage.py", "up", "--port", "0", *arguments],

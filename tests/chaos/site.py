@@ -40,7 +40,7 @@ class Site(Up):
 
     def python(self, code: str) -> str:
         """Run `code` in a process of the site's own, with Django set up. Returns what it printed."""
-        done = manage(self.data, "shell", "--verbosity", "0", "--command", code)
+        done = manage(self.data, "shell", "--verbosity", "0", "--command", code, **self.more)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -147,4 +147,4 @@ class Visitor:
         key = uuid4().hex
         self.conversation = self.post(f"{conversation}send/", text=text, agent=agent, key=key)
         (found,) = self._site.rows("SELECT id FROM executor_task WHERE idempotency_key = ?", key)
-        return UUID(found["id"])
+        return UUID(str(found["id"]))
