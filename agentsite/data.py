@@ -6,6 +6,8 @@ import secrets
 import tempfile
 from pathlib import Path
 
+from users import keyring
+
 SOCKET_PATH_LIMIT = 100  # Linux refuses unix socket paths over 107 bytes; leave room for temporary names.
 
 
@@ -13,7 +15,7 @@ def ensure(folder: Path) -> Path:
     """Create `folder` (0700) with its sub-folders and generated secrets (0600) where they are missing.
 
     Safe to call from several processes at once: the secrets are written beside and linked into place, so the
-    first one wins and nobody reads half a file.
+    first one wins and nobody reads half a file. Where the environment gives the keyring, the file needs none.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for name in ("run", "resources", "functions", "static"):
@@ -30,6 +32,8 @@ def ensure(folder: Path) -> Path:
             pass
         finally:
             os.unlink(draft)
+    if not os.environ.get("KEYRING"):
+        keyring.ensure(target)
     return target
 
 

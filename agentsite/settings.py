@@ -18,8 +18,8 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
 DATA_DIR = Path(env.str("AGENTSITE_DATA", default=str(BASE_DIR / "data"))).expanduser().resolve()
 SECRETS_FILE = data.ensure(DATA_DIR)
-# What people's API keys are encrypted with. "" means that the file has it: it is read there when needed (users/vault.py),
-# and processes that we start, which may be anything, do not inherit it.
+# What encrypts people's API keys. "" means that the file has it: it is read there when needed (users/vault.py), and
+# processes that we start, which may be anything, do not inherit it.
 KEYRING = env.str("KEYRING", default="")
 env.read_env(SECRETS_FILE)
 if not KEYRING:

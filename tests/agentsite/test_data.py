@@ -4,7 +4,10 @@ import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
 from agentsite import data
+from users import keyring
 
 
 def mode(path: Path) -> int:
@@ -27,8 +30,26 @@ def test_many_who_make_it_at_once_get_one_secret_and_leave_no_drafts(tmp_path: P
 
 def test_a_secret_that_is_there_is_kept(tmp_path: Path) -> None:
     secrets = data.ensure(tmp_path)
-    secrets.write_text("SECRET_KEY=mine\n")
-    assert data.ensure(tmp_path).read_text() == "SECRET_KEY=mine\n"
+    secrets.write_text("SECRET_KEY=mine\nKEYRING=mine too\n")
+    assert data.ensure(tmp_path).read_text() == "SECRET_KEY=mine\nKEYRING=mine too\n"
+
+
+def test_an_older_installation_gets_a_keyring_and_only_one_however_many_start_at_once(tmp_path: Path) -> None:
+    (tmp_path / "secrets.env").write_text("SECRET_KEY=mine\nDEBUG=true")
+    with ThreadPoolExecutor(16) as pool:
+        texts = set(pool.map(lambda _: data.ensure(tmp_path).read_text(), range(64)))
+    (text,) = texts
+    assert text.startswith("SECRET_KEY=mine\nDEBUG=true\n")
+    assert len(keyring.parse(keyring.read(tmp_path / "secrets.env")).keys) == 1
+    assert mode(tmp_path / "secrets.env") == 0o600
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_where_the_environment_gives_the_keyring_the_file_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEYRING", keyring.new_entry())
+    assert "KEYRING" not in data.ensure(tmp_path).read_text()
 
 
 def test_the_redis_socket_moves_where_the_path_would_be_too_long(tmp_path: Path) -> None:
