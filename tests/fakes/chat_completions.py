@@ -13,6 +13,7 @@ from typing import Any
 from tests.fakes import schemas
 from tests.fakes.script import Call, Turn
 from tests.fakes.streaming import Dialect, Frame, paced, pieces
+from tests.fakes.strict import Refused, check_strings, must, objection_to
 
 _FIELDS = {
     "model", "messages", "tools", "tool_choice", "parallel_tool_calls", "stream", "stream_options", "temperature",
@@ -53,29 +54,16 @@ def _words(content: Any) -> str:
 
 def objection(path: str, request: Any) -> str:
     """Why the request is refused (400), "" when it is fine."""
-    try:
-        _check(request)
-    except _Refused as refused:
-        return str(refused)
-    return ""
-
-
-class _Refused(Exception):
-    pass
-
-
-def _must(condition: object, sentence: str) -> None:
-    if not condition:
-        raise _Refused(sentence)
+    return objection_to(lambda: _check(request))
 
 
 def _check(request: Any) -> None:
-    _must(isinstance(request, dict), "The body must be a JSON object.")
-    _must(not (more := request.keys() - _FIELDS), f"Unrecognized request argument supplied: {', '.join(sorted(more))}")
-    _must(isinstance(request.get("model"), str) and request["model"], "you must provide a model parameter")
-    _check_strings(request)
+    must(isinstance(request, dict), "The body must be a JSON object.")
+    must(not (more := request.keys() - _FIELDS), f"Unrecognized request argument supplied: {', '.join(sorted(more))}")
+    must(isinstance(request.get("model"), str) and request["model"], "you must provide a model parameter")
+    check_strings(request)
     messages = request.get("messages")
-    _must(isinstance(messages, list) and messages, "'messages' must be a non-empty array")
+    must(isinstance(messages, list) and messages, "'messages' must be a non-empty array")
     assert isinstance(messages, list)
     for position, message in enumerate(messages):
         _check_message(message, f"messages[{position}]")
@@ -84,47 +72,34 @@ def _check(request: Any) -> None:
         _check_tools(request["tools"])
     if "response_format" in request:
         form = request["response_format"]
-        _must(isinstance(form, dict) and form.keys() == {"type", "json_schema"}, "Invalid 'response_format'")
-        _must(form["type"] == "json_schema", "Invalid 'response_format.type'")
-        _must(not (why := schemas.objection(form["json_schema"])), why)
-    _must(isinstance(request.get("stream", False), bool), "'stream' must be a boolean")
+        must(isinstance(form, dict) and form.keys() == {"type", "json_schema"}, "Invalid 'response_format'")
+        must(form["type"] == "json_schema", "Invalid 'response_format.type'")
+        must(not (why := schemas.objection(form["json_schema"])), why)
+    must(isinstance(request.get("stream", False), bool), "'stream' must be a boolean")
     if "stream_options" in request:
-        _must(request.get("stream"), "'stream_options' is only allowed when 'stream' is enabled")
+        must(request.get("stream"), "'stream_options' is only allowed when 'stream' is enabled")
     for name, low, high in (("temperature", 0, 2), ("top_p", 0, 1), ("max_tokens", 1, 10**7)):
         value = request.get(name, low)
-        _must(isinstance(value, int | float) and low <= value <= high, f"Invalid '{name}': {value!r}")
-
-
-def _check_strings(value: Any) -> None:
-    if isinstance(value, str):
-        _must("\0" not in value, "invalid character: NUL")
-        _must(not re.search("[\ud800-\udfff]", value), "invalid unicode: a lone surrogate")
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            _check_strings(key)
-            _check_strings(item)
-    elif isinstance(value, list):
-        for item in value:
-            _check_strings(item)
+        must(isinstance(value, int | float) and low <= value <= high, f"Invalid '{name}': {value!r}")
 
 
 def _check_message(message: Any, where: str) -> None:
-    _must(isinstance(message, dict), f"{where} must be an object")
+    must(isinstance(message, dict), f"{where} must be an object")
     role, content = message.get("role"), message.get("content")
-    _must(role in ("system", "user", "assistant", "tool"), f"{where}: invalid role {role!r}")
+    must(role in ("system", "user", "assistant", "tool"), f"{where}: invalid role {role!r}")
     allowed = {"role", "content", "name"} | {
         "assistant": {"tool_calls", "reasoning_content", "reasoning"},
         "tool": {"tool_call_id"},
     }.get(role, set())
-    _must(not (more := message.keys() - allowed), f"{where}: unexpected {sorted(more)}")
+    must(not (more := message.keys() - allowed), f"{where}: unexpected {sorted(more)}")
     if isinstance(content, list):
-        _must(role == "user" and content, f"{where}: content parts are for users, and not empty")
+        must(role == "user" and content, f"{where}: content parts are for users, and not empty")
         for part in content:
             _check_part(part, where)
     elif role == "assistant" and content is None:
-        _must(message.get("tool_calls"), f"{where}: content is required without tool_calls")
+        must(message.get("tool_calls"), f"{where}: content is required without tool_calls")
     else:
-        _must(isinstance(content, str) and content, f"{where}: content must be a non-empty string")
+        must(isinstance(content, str) and content, f"{where}: content must be a non-empty string")
     if "tool_calls" in message:
         _check_calls(message["tool_calls"], where)
 
@@ -136,22 +111,22 @@ def _check_part(part: Any, where: str) -> None:
         case {"type": "image_url", "image_url": {"url": str(url)}} if url.startswith(("data:", "http")):
             pass
         case _:
-            raise _Refused(f"{where}: invalid content part {part!r}")
+            raise Refused(f"{where}: invalid content part {part!r}")
 
 
 def _check_calls(calls: Any, where: str) -> None:
-    _must(isinstance(calls, list) and calls, f"{where}: tool_calls must not be empty")
-    _must(len({call.get("id") for call in calls}) == len(calls), f"{where}: tool_calls with the same id")
+    must(isinstance(calls, list) and calls, f"{where}: tool_calls must not be empty")
+    must(len({call.get("id") for call in calls}) == len(calls), f"{where}: tool_calls with the same id")
     for call in calls:
-        _must(isinstance(call.get("id"), str) and 0 < len(call["id"]) <= 64, f"{where}: invalid tool call id")
-        _must(call.get("type") == "function", f"{where}: a tool call must be of type function")
+        must(isinstance(call.get("id"), str) and 0 < len(call["id"]) <= 64, f"{where}: invalid tool call id")
+        must(call.get("type") == "function", f"{where}: a tool call must be of type function")
         function = call.get("function") or {}
-        _must(_NAME.fullmatch(function.get("name") or ""), f"{where}: invalid function name {function.get('name')!r}")
+        must(_NAME.fullmatch(function.get("name") or ""), f"{where}: invalid function name {function.get('name')!r}")
         try:
             arguments = json.loads(function.get("arguments") or "")
         except (TypeError, ValueError):
-            raise _Refused(f"{where}: function arguments must be a JSON string") from None
-        _must(isinstance(arguments, dict), f"{where}: function arguments must encode an object")
+            raise Refused(f"{where}: function arguments must be a JSON string") from None
+        must(isinstance(arguments, dict), f"{where}: function arguments must encode an object")
 
 
 def _check_answers(messages: list[dict[str, Any]]) -> None:
@@ -159,36 +134,36 @@ def _check_answers(messages: list[dict[str, Any]]) -> None:
     for position, message in enumerate(messages):
         if message["role"] == "tool":
             id_ = message.get("tool_call_id")
-            _must(
+            must(
                 id_ in open_ids,
                 f"messages[{position}]: 'tool' must be a response to a preceding message with 'tool_calls'",
             )
             open_ids.remove(str(id_))
             continue
-        _must(
+        must(
             not open_ids,
             "An assistant message with 'tool_calls' must be followed by tool messages responding to each "
             f"'tool_call_id'. No response to: {', '.join(open_ids)}",
         )
         open_ids = [call["id"] for call in message.get("tool_calls", ())]
-    _must(not open_ids, f"No tool message responds to: {', '.join(open_ids)}")
+    must(not open_ids, f"No tool message responds to: {', '.join(open_ids)}")
 
 
 def _check_tools(tools: Any) -> None:
-    _must(isinstance(tools, list) and tools, "[] is too short - 'tools'")
+    must(isinstance(tools, list) and tools, "[] is too short - 'tools'")
     names = []
     for tool in tools:
-        _must(isinstance(tool, dict) and tool.get("type") == "function", "a tool must be of type function")
+        must(isinstance(tool, dict) and tool.get("type") == "function", "a tool must be of type function")
         function = tool.get("function") or {}
-        _must(_NAME.fullmatch(function.get("name") or ""), f"invalid function name {function.get('name')!r}")
-        _must(isinstance(function.get("description", ""), str), "a function's description must be a string")
+        must(_NAME.fullmatch(function.get("name") or ""), f"invalid function name {function.get('name')!r}")
+        must(isinstance(function.get("description", ""), str), "a function's description must be a string")
         parameters = function.get("parameters")
-        _must(
+        must(
             isinstance(parameters, dict) and parameters.get("type") == "object" and "properties" in parameters,
             f"Invalid schema for function {function.get('name')!r}: schema must be a JSON Schema of 'type: \"object\"'",
         )
         names.append(function["name"])
-    _must(len(set(names)) == len(names), "two tools have the same name")
+    must(len(set(names)) == len(names), "two tools have the same name")
 
 
 # --- out ------------------------------------------------------------------------------------------------------------
