@@ -87,7 +87,7 @@ def active_task(conversation_id: UUID) -> Task | None:
 
 
 def composer_error(sentence: str) -> str:
-    return partial("#composer-error", "innerHTML", render_to_string("conversations/_sentence.html", {"text": sentence}))
+    return partial("#composer-error", "innerHTML", escape(sentence))
 
 
 def toast(text: str, undo_url: str = "") -> str:
@@ -222,5 +222,4 @@ def sidebar(user: User, current_path: str) -> str:
 
 def title_changed(conversation: Conversation) -> str:
     """The heading, where the page is that of the conversation."""
-    heading = render_to_string("conversations/_sentence.html", {"text": conversation.title})
-    return partial(f"main[data-conversation='{conversation.pk}'] #title", "innerHTML", heading)
+    return partial(f"main[data-conversation='{conversation.pk}'] #title", "innerHTML", escape(conversation.title))
