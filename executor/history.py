@@ -6,13 +6,12 @@ same words every time, because no provider accepts an open call.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import Sum, prefetch_related_objects
-from django.db.models.functions import Length
 
 from executor.core.limits import Spent
 from executor.core.messages import (
@@ -43,12 +42,13 @@ OUTCOME_UNKNOWN = (
 def transcript(task: Task, instructions: str) -> tuple[list[Message], Spent]:
     """What the model of `task` is told, the open calls of the task itself left open, and what the task has spent."""
     messages = [system(instructions)] if instructions else []
-    for earlier in _earlier(task):
-        messages += task_messages(earlier, list(earlier.steps.all()), close=True)
-    steps = list(task.steps.order_by("seq"))
-    messages += task_messages(task, steps, close=False)
+    earlier = _earlier(task) if task.previous_id else []
+    steps_of = _steps_of([*earlier, task])
+    for before in earlier:
+        messages += task_messages(before, steps_of[before.pk], close=True)
+    messages += task_messages(task, steps_of[task.pk], close=False)
     # The one written last: calls that run side by side do not end in the order of their steps.
-    checkpoint = Checkpoint.objects.filter(task=task).order_by("-pk").first()
+    checkpoint = Checkpoint.objects.filter(task=task).order_by("-pk").first() if steps_of[task.pk] else None
     return messages, Spent(**checkpoint.counters) if checkpoint else Spent()
 
 
@@ -109,37 +109,42 @@ def _model_message(step: Step, calls: Iterable[Step], *, or_half: bool) -> Messa
 
 
 def _earlier(task: Task) -> list[Task]:
-    """The tasks that `task` goes on from, oldest first, as far back as the context allows; the nearest in any case."""
-    ids = _chain(task.pk)[1:]
-    by_id = Task.objects.in_bulk(ids)
-    # Their steps may be many megabytes: their sizes are asked for first, and only those are loaded that fit.
-    size = Sum(Length("text") + Length("result"))
-    sizes = dict(
-        Step.objects.filter(task__in=ids).order_by().values("task").annotate(size=size).values_list("task", "size")
-    )
+    """The tasks that `task` goes on from, oldest first, as far back as the context allows; the nearest in any case.
+
+    Only their ids and inputs are known. Their steps may be many megabytes, so their sizes are asked for first.
+    """
     kept: list[Task] = []
     room = EARLIER_CHARACTERS
-    for earlier in (by_id[pk] for pk in ids if pk in by_id):
-        room -= len(earlier.text) + sizes.get(earlier.pk, 0)
+    for earlier, size in _chain(task):
+        room -= len(earlier.text) + size
         if room < 0 and kept:
             break
         kept.append(earlier)
-    prefetch_related_objects(kept, "steps")
     return kept[::-1]
 
 
-def _chain(task_id: UUID) -> list[UUID]:
-    """Ids from `task_id` back along `previous`, nearest first, in one query."""
-    table = connection.ops.quote_name(Task._meta.db_table)
+def _chain(task: Task) -> list[tuple[Task, int]]:
+    """Back along `previous`, nearest first, each with the size of its steps in characters, in one query."""
+    tasks, steps = (connection.ops.quote_name(model._meta.db_table) for model in (Task, Step))
     sql = f"""
-        WITH RECURSIVE chain(id, previous_id, depth) AS (
-            SELECT id, previous_id, 0 FROM {table} WHERE id = %s
+        WITH RECURSIVE chain(id, previous_id, input, depth) AS (
+            SELECT id, previous_id, input, 1 FROM {tasks} WHERE id = %s
             UNION ALL
-            SELECT t.id, t.previous_id, chain.depth + 1 FROM {table} t JOIN chain ON t.id = chain.previous_id
+            SELECT t.id, t.previous_id, t.input, chain.depth + 1 FROM {tasks} t JOIN chain ON t.id = chain.previous_id
             WHERE chain.depth < %s
-        ) SELECT id FROM chain ORDER BY depth
-    """  # noqa: S608  (the table's name is ours)
+        ) SELECT id, input, (SELECT SUM(LENGTH(text) + LENGTH(result)) FROM {steps} WHERE task_id = chain.id)
+        FROM chain ORDER BY depth
+    """  # noqa: S608  (the tables' names are ours)
     with connection.cursor() as cursor:
-        key: Any = Task._meta.pk.get_db_prep_value(task_id, connection)
+        key: Any = Task._meta.pk.get_db_prep_value(task.previous_id, connection)
         cursor.execute(sql, [key, EARLIER_TASKS])
-        return [UUID(str(row[0])) for row in cursor.fetchall()]
+        rows = cursor.fetchall()
+    return [(Task(id=UUID(str(pk)), input=json.loads(said)), size or 0) for pk, said, size in rows]
+
+
+def _steps_of(tasks: Sequence[Task]) -> dict[UUID, list[Step]]:
+    """Their steps, in order."""
+    found: dict[UUID, list[Step]] = {task.pk: [] for task in tasks}
+    for step in Step.objects.filter(task__in=found).order_by("task", "seq"):
+        found[step.task_id].append(step)
+    return found
