@@ -1,13 +1,16 @@
-"""The person who uses AgentSite, and the ticket that makes the first administrator."""
+"""The person who uses AgentSite, their API keys, and the ticket that makes the first administrator."""
 
 import unicodedata
+from enum import StrEnum
 from typing import Any
 
-from django.contrib.auth.models import AbstractUser
+from django.contrib.auth.models import AbstractUser, Group
 from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models.functions import Lower
+
+from users import vault
 
 # No "@", so that a user name is never somebody's e-mail address; no look-alike letters, so that it names one person.
 validate_username = RegexValidator(
@@ -93,3 +96,91 @@ class FirstAdminToken(models.Model):
 
     def __str__(self) -> str:
         return f"valid until {self.expires_at:%Y-%m-%d %H:%M} UTC"
+
+
+class KeyState(StrEnum):
+    """What can be said of an API key."""
+
+    READY = "ready"
+    NEEDS_REENTRY = "needs re-entry"
+    REVOKED = "revoked"
+    FAILED = "failed its test"
+
+
+class ApiKey(models.Model):
+    """A key for a provider of language models: a person's, or (`owner` None) the site's. The verbs are in api_keys.py.
+
+    `secret` is a ciphertext of the vault. A key that is replaced or revoked loses it and stays for the history of what
+    it was used for.
+    """
+
+    owner = models.ForeignKey(
+        User, on_delete=models.CASCADE, null=True, blank=True, related_name="api_keys", help_text="None: the site's."
+    )
+    restricted = models.BooleanField(
+        "only for these groups",
+        default=False,
+        help_text="A site's key that is restricted is for the members of the groups below and for nobody else, "
+        "also when its last group is deleted. Otherwise it is for everybody.",
+    )
+    groups = models.ManyToManyField(Group, blank=True, related_name="api_keys")
+    provider = models.SlugField(max_length=40, help_text="As agents name it.")
+    base_url = models.CharField(
+        "address",
+        max_length=300,
+        blank=True,
+        help_text="The only address that the key is sent to. Empty: the provider's own.",
+    )
+    label = models.CharField(max_length=80, blank=True, validators=[validate_single_line])
+    secret = models.TextField(editable=False)
+    fingerprint = models.CharField(max_length=16, editable=False, help_text="Enough to recognise it, not to use it.")
+    created_at = models.DateTimeField("added", auto_now_add=True)
+    changed_at = models.DateTimeField("changed", auto_now_add=True)
+    last_used_at = models.DateTimeField("last used", null=True, editable=False)
+    checked_at = models.DateTimeField("tested", null=True, editable=False)
+    check_problem = models.CharField(max_length=300, blank=True, editable=False, help_text="Empty: it worked.")
+    broken = models.BooleanField(default=False, editable=False, help_text="Its secret was found not to decrypt.")
+    revoked_at = models.DateTimeField("revoked", null=True, editable=False)
+
+    class Meta:
+        verbose_name = "API key"
+        verbose_name_plural = "API keys"
+        default_permissions = ("add", "change", "view")  # They are revoked, not deleted.
+        constraints = [
+            # Two, because NULLs differ from each other in an index.
+            models.UniqueConstraint(
+                fields=["owner", "provider", "base_url"],
+                condition=models.Q(revoked_at=None),
+                name="one_live_key_per_person_and_place",
+            ),
+            models.UniqueConstraint(
+                fields=["provider", "base_url"],
+                condition=models.Q(owner=None, revoked_at=None),
+                name="one_live_site_key_per_place",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(~models.Q(secret=""), revoked_at=None)
+                | models.Q(secret="", revoked_at__isnull=False),
+                name="only_live_keys_have_a_secret",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(owner=None) | models.Q(restricted=False), name="own_keys_are_not_shared"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.provider} {self.fingerprint}"
+
+    @property
+    def place(self) -> str:
+        """What the secret is bound to besides its owner: in another place it does not decrypt."""
+        return f"{self.provider} {self.base_url}"
+
+    @property
+    def state(self) -> KeyState:
+        """Told without decrypting anything."""
+        if self.revoked_at:
+            return KeyState.REVOKED
+        if self.broken or not vault.knows(self.secret):
+            return KeyState.NEEDS_REENTRY
+        return KeyState.FAILED if self.check_problem else KeyState.READY

@@ -21,7 +21,7 @@ from django.views.decorators.debug import sensitive_variables
 
 from users.keyring import Keyring, KeyringError, parse, read
 
-__all__ = ["KeyringError", "NeedsReentry", "decrypt", "encrypt", "key_id", "keyring", "knows"]
+__all__ = ["KeyringError", "NeedsReentry", "decrypt", "encrypt", "key_id", "keyring", "knows", "prefix"]
 
 VERSION = "v1"
 NONCE_BYTES = 12
@@ -68,7 +68,7 @@ def encrypt(owner: int | None, plaintext: str, place: str = "") -> str:
     sealed = _cipher(ring, ring.current, owner).encrypt(
         nonce, plaintext.encode(errors="surrogatepass"), _sealed_with(ring.current, owner, place)
     )
-    return f"{VERSION}:{ring.current}:{base64.urlsafe_b64encode(nonce + sealed).decode()}"
+    return f"{prefix(ring.current)}{base64.urlsafe_b64encode(nonce + sealed).decode()}"
 
 
 @sensitive_variables()
@@ -96,6 +96,11 @@ def key_id(ciphertext: str) -> str:
     """The id of the ring key that `ciphertext` is encrypted under; "" if it is no ciphertext."""
     version, _, rest = ciphertext.partition(":")
     return rest.partition(":")[0] if version == VERSION else ""
+
+
+def prefix(name: str) -> str:
+    """What every ciphertext under the ring key with this id begins with."""
+    return f"{VERSION}:{name}:"
 
 
 def knows(ciphertext: str) -> bool:
