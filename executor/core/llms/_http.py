@@ -75,6 +75,11 @@ _KIND_BY_CODE: dict[str, LLMErrorKind] = {
     "insufficient_quota": "quota",
     "billing_hard_limit_reached": "quota",
     "billing_not_active": "quota",
+    "billing_error": "quota",
+    "enforced_spend_limit_reached": "quota",
+    "contract_spend_limit_reached": "quota",
+    "linked_organization_spend_limit_reached": "quota",
+    "linked_organization_billing_unavailable": "quota",
     "context_length_exceeded": "context_too_long",
     "exceed_context_size_error": "context_too_long",
     "invalid_api_key": "auth",
@@ -102,6 +107,7 @@ _KIND_BY_CODE: dict[str, LLMErrorKind] = {
     "timeout_error": "timeout",
     "vector_store_timeout": "timeout",
     "data_residency_mismatch": "permission",
+    "organization_on_hold": "permission",
     "invalid_request_error": "bad_request",
     # Said in mid-answer, where there is no status to tell that asking again is of no use.
     "invalid_image": "bad_request",
@@ -117,7 +123,11 @@ _KIND_BY_CODE: dict[str, LLMErrorKind] = {
     "unsupported_image_media_type": "bad_request",
 }
 
-_CONTEXT_WORDS = ("context length", "context window", "context size", "maximum context", "prompt is too long")
+# What is told in words alone.
+_CONTEXT_WORDS = (
+    "context length", "context window", "context size", "context limit", "maximum context", "prompt is too long",
+)  # fmt: skip
+_QUOTA_WORDS = ("credit balance is too low",)
 
 
 def status_error(
@@ -128,7 +138,9 @@ def status_error(
     `body` is the parsed JSON or the text; `secret` is blotted out wherever the server repeats it.
     """
     error = _error_object(body)
-    codes = [str(error.get(key) or "").lower() for key in ("code", "type")]
+    details = error.get("details")
+    detail = details.get("error_code") if isinstance(details, dict) else None
+    codes = [str(code or "").lower() for code in (error.get("code"), detail, error.get("type"))]
     # Before it is cut short: half a key would not be recognised any more, and tell half of it.
     text = _sentence(_blot(error.get("message"), secret))
     kind: LLMErrorKind | None = next((_KIND_BY_CODE[code] for code in codes if code in _KIND_BY_CODE), None)
@@ -137,6 +149,8 @@ def status_error(
     if kind in (None, "bad_request"):
         if status in (200, 400, 413, 422, 500) and any(words in text.lower() for words in _CONTEXT_WORDS):
             kind = "context_too_long"
+        elif any(words in text.lower() for words in _QUOTA_WORDS):
+            kind = "quota"
         else:
             kind = _KIND_BY_STATUS.get(status, kind)
     if kind is None:
@@ -146,8 +160,13 @@ def status_error(
         f"{_lead(status)}{': ' + text if text else '.'}",
         status=status if status != 200 else None,
         retry_after=retry_after(headers, now=now),
-        request_id=clean(_blot(headers.get("x-request-id", ""), secret))[:200],
+        request_id=clean(_blot(_request_id(body, headers), secret))[:200],
     )
+
+
+def _request_id(body: Any, headers: Mapping[str, str]) -> str:
+    id_ = headers.get("x-request-id") or headers.get("request-id")
+    return str(id_ or (isinstance(body, dict) and body.get("request_id")) or "")
 
 
 def transport_error(error: Exception, *, address: str, idle_timeout: float) -> LLMError:

@@ -97,16 +97,21 @@ def _user_turn(message: Message) -> UserTurn:
         match part:
             case Text(text):
                 texts.append(text)
-            case File(media_type, url, name):
+            case File(media_type, url):
                 if media_type.startswith("image/") and url.startswith(("data:", "http://", "https://")):
                     pictures.append(part)
                 else:
-                    texts.append(f"[attached file: {name or 'unnamed'} ({media_type})]")
+                    texts.append(file_note(part))
             case Reasoning() | ToolCall() | ToolResult():
                 pass
             case _:
                 assert_never(part)
     return UserTurn("\n\n".join(text for text in texts if text), tuple(pictures))
+
+
+def file_note(file: File) -> str:
+    """What is said of a file that the model cannot be given."""
+    return f"[attached file: {file.name or 'unnamed'} ({file.media_type})]"
 
 
 def split_data_url(url: str) -> tuple[str, str] | None:

@@ -13,6 +13,7 @@ import hashlib
 import json
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from urllib.parse import urlsplit
 
@@ -36,6 +37,8 @@ GRACE = 3.0
 #: … and for the end of the stream alone, once the server has said that nothing follows.
 DRAIN = 0.25
 
+_imported: set[str] = set()
+
 
 class Refusal(NamedTuple):
     """An answer with a status that is not 200. `body` is JSON or text."""
@@ -50,6 +53,8 @@ class WireLlm(BaseLlm):
 
     #: Names the wire format; what was said in one is replayed to no other.
     api: ClassVar[str]
+    #: The SDK's package, which is imported when a model is first asked.
+    sdk: ClassVar[str] = ""
     #: Where it is asked if the agent gives no address; "" if it must give one.
     default_base_url: ClassVar[str] = ""
 
@@ -113,6 +118,7 @@ class WireLlm(BaseLlm):
         try:
             if not self._api_key.isascii() or not self._api_key.isprintable():
                 raise LLMError("auth", "The key has characters in it that no key has. Enter it again.")
+            await _import(self.sdk)
             response = await self._open(self.request_body(messages, tools, parameters), idle_timeout)
             try:
                 async for event in _read(response, answer, self._api_key):
@@ -175,6 +181,13 @@ class WireLlm(BaseLlm):
         if native is None or not self._is_ours(native) or native.digest != message.digest():
             return None
         return native.items
+
+
+async def _import(package: str) -> None:
+    """Import what takes half a second beside the event loop, on which other answers are being read."""
+    if package and package not in _imported:
+        await asyncio.to_thread(import_module, package)
+        _imported.add(package)
 
 
 # --- reading --------------------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 class OpenAiCompatible(WireLlm):
     type: ClassVar[str] = "openai_compatible"
     api: ClassVar[str] = "chat"
+    sdk: ClassVar[str] = "openai"
     # Their order is that of the request.
     PARAMETERS: ClassVar[tuple[Parameter, ...]] = (
         Parameter("temperature", "number", "Lower is more predictable.", low=0, high=2),
