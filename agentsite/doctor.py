@@ -17,11 +17,13 @@ import redis
 from django.conf import settings
 from django.db import DatabaseError, connection, transaction
 from django.db.migrations.executor import MigrationExecutor
+from django.db.models import Q
 from kombu.exceptions import OperationalError
 
 from agentsite import health, prepare
 from executor.models import Agent
 from tools.registry import get_registry
+from users import api_keys, vault
 
 WORKER_SECONDS = 5.0
 CLOCK_SECONDS = 2.0  # Leases last 30 seconds and more; clocks that differ by this much are not synchronised at all.
@@ -177,6 +179,26 @@ def keys() -> str:
     return "SECRET_KEY is set and private."
 
 
+def keyring() -> str:
+    """The keyring can be read, and every API key is under one of its keys."""
+    try:
+        ring = vault.keyring()
+    except vault.KeyringError as error:
+        raise Ill("API keys can neither be stored nor used.", f"{error}.") from error
+    total = api_keys.live().count()
+    known = Q(*(("secret__startswith", vault.prefix(name)) for name in ring.keys), _connector=Q.OR)
+    lost = api_keys.live().filter(~known | Q(broken=True)).count()
+    if lost:
+        raise Ill(
+            f"{lost} of {total} API keys cannot be decrypted and need re-entry.",
+            "Put the older keys of KEYRING back if you have them; otherwise their owners enter them again on their "
+            "settings page, or you revoke them in admin under API keys.",
+        )
+    older = api_keys.live().exclude(secret__startswith=vault.prefix(ring.current)).count()
+    rest = f", {older} of them under an older key: run `manage.py rotate_keys`" if older else ""
+    return f"{total} API keys, encrypted{rest}."
+
+
 def clock() -> str:
     """The database and this machine agree on the time."""
     question = {
@@ -236,6 +258,7 @@ CHECKS: dict[str, Callable[[], str]] = {
     "worker": worker,
     "sandbox": sandbox,
     "keys": keys,
+    "keyring": keyring,
     "clock": clock,
     "disk": disk,
     "functions": functions,

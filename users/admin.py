@@ -14,6 +14,7 @@ from django.shortcuts import redirect
 from django.urls import reverse
 from django.views.decorators.cache import never_cache
 
+from users import api_key_admin  # noqa: F401  (it registers itself)
 from users.models import User
 
 # A person has one address, `User.email`. Importing allauth's admin first makes sure that there is something to remove.
