@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from executor.core.errors import LLMError, LLMErrorKind
+from executor.core.llms import _google_error
 from executor.core.llms._json import clean
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ _KIND_BY_CODE: dict[str, LLMErrorKind] = {
     "context_length_exceeded": "context_too_long",
     "exceed_context_size_error": "context_too_long",
     "invalid_api_key": "auth",
+    "api_key_invalid": "auth",
     "authentication_error": "auth",
     "permission_error": "permission",
     "permission_denied": "permission",
@@ -126,8 +128,13 @@ _KIND_BY_CODE: dict[str, LLMErrorKind] = {
 # What is told in words alone.
 _CONTEXT_WORDS = (
     "context length", "context window", "context size", "context limit", "maximum context", "prompt is too long",
+    "input token count",
 )  # fmt: skip
-_QUOTA_WORDS = ("credit balance is too low",)
+_KIND_BY_WORDS: dict[str, LLMErrorKind] = {
+    "credit balance is too low": "quota",
+    "payload size exceeds": "too_large",
+    "location is not supported": "permission",
+}
 
 
 def status_error(
@@ -141,6 +148,7 @@ def status_error(
     details = error.get("details")
     detail = details.get("error_code") if isinstance(details, dict) else None
     codes = [str(code or "").lower() for code in (error.get("code"), detail, error.get("type"))]
+    codes += _google_error.codes(error)
     # Before it is cut short: half a key would not be recognised any more, and tell half of it.
     text = _sentence(_blot(error.get("message"), secret))
     kind: LLMErrorKind | None = next((_KIND_BY_CODE[code] for code in codes if code in _KIND_BY_CODE), None)
@@ -149,17 +157,17 @@ def status_error(
     if kind in (None, "bad_request"):
         if status in (200, 400, 413, 422, 500) and any(words in text.lower() for words in _CONTEXT_WORDS):
             kind = "context_too_long"
-        elif any(words in text.lower() for words in _QUOTA_WORDS):
-            kind = "quota"
         else:
-            kind = _KIND_BY_STATUS.get(status, kind)
+            told = next((words for words in _KIND_BY_WORDS if words in text.lower()), None)
+            kind = _KIND_BY_WORDS[told] if told else _KIND_BY_STATUS.get(status, kind)
     if kind is None:
         kind = "server" if status >= 500 or status == 200 else "not_found" if status < 400 else "bad_request"
+    delay = retry_after(headers, now=now)
     return LLMError(
         kind,
         f"{_lead(status)}{': ' + text if text else '.'}",
         status=status if status != 200 else None,
-        retry_after=retry_after(headers, now=now),
+        retry_after=_google_error.retry_delay(error) if delay is None else delay,
         request_id=clean(_blot(_request_id(body, headers), secret))[:200],
     )
 

@@ -7,6 +7,8 @@ works on bytes, so that a character split between two reads is never looked at b
 from __future__ import annotations
 
 MAX_EVENT_BYTES = 32 * 1024 * 1024
+_FIELDS = (b":", b"event", b"id", b"retry")
+_MAX_STRAY_LINES = 1000
 
 
 class SseDecoder:
@@ -17,6 +19,8 @@ class SseDecoder:
         self._line: list[bytes] = []
         self._data: list[bytes] = []
         self._size = 0
+        #: Lines that belong to no event stream. A server that fails in mid-answer may say so in plain JSON.
+        self.stray: list[bytes] = []
         self._at_start = True
         self._after_cr = False
 
@@ -71,3 +75,5 @@ class SseDecoder:
             self._size = sum(map(len, self._line))
         elif line.startswith(b"data:"):
             self._data.append(line[6:] if line[5:6] == b" " else line[5:])
+        elif not line.startswith(_FIELDS) and len(self.stray) < _MAX_STRAY_LINES:
+            self.stray.append(line)

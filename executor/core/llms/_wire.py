@@ -237,6 +237,7 @@ async def _read(response: httpx2.Response, answer: Answer, secret: str) -> Async
                     deadline = now() + (DRAIN if answer.ended else GRACE)
         if chunk is None:
             if not done and not answer.complete:
+                _raise_error_in(b"\n".join(decoder.stray), secret)
                 raise LLMError("protocol", "The model's server ended the answer before it was complete.")
             break
     for event in answer.close():
@@ -269,6 +270,17 @@ def _parse(data: bytes, secret: str) -> Any:
     if isinstance(value, dict) and (value.get("error") or value.get("object") == "error"):
         raise status_error(200, value, {}, secret=secret)
     return value
+
+
+def _raise_error_in(stray: bytes, secret: str) -> None:
+    """Raise the error that is told in lines that are no event stream, if they are one."""
+    try:
+        found = json.loads(stray)
+    except (ValueError, RecursionError):
+        return
+    error = found[0] if isinstance(found, list) and found else found
+    if isinstance(error, dict) and error.get("error"):
+        raise status_error(200, error, {}, secret=secret)
 
 
 def _whole(data: bytes, secret: str) -> Any:
