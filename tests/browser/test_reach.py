@@ -175,6 +175,31 @@ def test_on_a_phone_the_conversations_are_in_a_drawer(somebody: Callable[..., Ta
     tab.page.wait_for_url(tab.site.address + "/")
 
 
+# --- administration --------------------------------------------------------------------------------------------------
+
+
+def test_the_lists_of_administration_fit_a_desk_and_their_page_a_phone(tab: Tab) -> None:
+    tab.site.python(f"""
+from executor.models import Agent
+from users.models import User
+User.objects.filter(username={tab.name!r}).update(is_staff=True, is_superuser=True)
+Agent.objects.get_or_create(name="long", title="Analyst with a rather long title", provider="openai_compatible",
+    model="qwen3-coder:30b-a3b-q4_K_M", base_url="http://127.0.0.1:1/v1", enabled=False)
+""")
+    tab.say("Which of these orders came late, and why?", Turn(calls=(call("current_time"),)), HELLO)
+    tab.wait_until_over()
+    lists = ("executor/agent", "executor/task", "executor/step", "conversations/conversation", "users/user")
+    for path in lists:
+        tab.go(f"/admin/{path}/")
+        hidden = tab.find("#changelist .results").evaluate("list => list.scrollWidth - list.clientWidth")
+        assert hidden <= 0, path
+    tab.page.set_viewport_size({"width": 390, "height": 844})
+    for path in lists:
+        tab.go(f"/admin/{path}/")
+        assert tab.run(TOO_WIDE) <= 0, path
+        assert tab.find("#header").evaluate("header => header.scrollHeight - header.clientHeight") <= 0, path
+
+
 # --- without JavaScript ----------------------------------------------------------------------------------------------
 
 
