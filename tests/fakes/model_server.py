@@ -23,12 +23,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.fakes import chat_completions, script
-from tests.fakes.script import Turn
+from tests.fakes import chat_completions, messages_api, responses, script
+from tests.fakes.script import Quirk, Turn
 from tests.fakes.streaming import Frame
 from tests.fakes.wire import Wire
 
-FORMATS: tuple[Wire, ...] = (chat_completions,)
+FORMATS: tuple[Wire, ...] = (messages_api, chat_completions, responses)
 MODELS = ("echo", "scripted", "stream-200-50")
 
 _REASONS = {200: "OK", 307: "Temporary Redirect", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found"}
@@ -49,6 +49,12 @@ _REFUSALS: dict[str, tuple[int, str]] = {
     "quota": (429, "You exceeded your current quota."),
     "context": (400, "The maximum context length is 8192 tokens."),
     "context_llama_cpp": (400, "the request exceeds the available context size"),
+}
+_REJECTS: dict[Quirk, tuple[bytes, str]] = {
+    # quirk → what the request must not have, message; without it, the turn is the answer
+    "rejects_stream_options": (b'"stream_options"', "Unrecognized request argument: stream_options"),
+    "rejects_include": (b'"include"', "Encrypted content is not supported with this model."),
+    "stale_reasoning": (b'"encrypted_content"', "The encrypted content for item rs_1 could not be verified."),
 }
 _PAGE = b"<html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>"
 
@@ -211,11 +217,10 @@ class ModelServer:
             turn = self._turn(wire.model(request.path, request.body), wire.messages(request.body))
         except Exception as error:
             return _send(request, writer, 500, wire.error_body(500, "", f"The script does not fit: {error!r}"))
-        if "rejects_stream_options" in turn.quirks and "stream_options" in request.body:
-            self._queues.setdefault("", deque()).appendleft(turn)
-            return _send(
-                request, writer, 400, wire.error_body(400, "", "Unrecognized request argument: stream_options")
-            )
+        for quirk, (words, sentence) in _REJECTS.items():
+            if quirk in turn.quirks and words in request.raw:
+                self._queues.setdefault("", deque()).appendleft(turn)
+                return _send(request, writer, 400, wire.error_body(400, "", sentence))
         if turn.fault in _REFUSALS:
             return self._refuse(request, writer, wire, turn.fault, turn)
         match turn.fault:

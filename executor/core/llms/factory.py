@@ -9,7 +9,10 @@ from executor.core.llms.base import BaseLlm, Endpoint
 
 # Dotted paths, so that an SDK is imported only where and when one of its models is asked.
 LLMS: dict[str, str] = {
+    "claude": "executor.core.llms.claude.Claude",
     "demo": "executor.core.llms.demo.Demo",
+    "gpt": "executor.core.llms.gpt.Gpt",
+    "gemini": "executor.core.llms.gemini.Gemini",
     "openai_compatible": "executor.core.llms.openai_compatible.OpenAiCompatible",
 }
 
