@@ -1,9 +1,10 @@
 """The worker process: one event loop for all its tasks, and a heart that beats beside it.
 
-Celery's threads deliver the messages; each waits for its task, which runs on the shared loop. The heart is a thread
-with a database connection of its own, so that nothing a task does can stop it. It extends the leases, finds out whom
-to stop, and takes up tasks that lost their worker or whose message got lost. It beats only while the loop is alive.
-Chores may take minutes, so they have a thread of their own.
+The loop hears of new tasks by the bell (hints.py); where it did not, Celery's threads deliver a message, each waiting
+for its task, which runs on the shared loop. The heart is a thread with a database connection of its own, so that
+nothing a task does can stop it. It extends the leases, finds out whom to stop, and takes up tasks that lost their
+worker or that nobody was told of. It beats only while the loop is alive. Chores may take minutes, so they have a thread
+of their own.
 """
 
 from __future__ import annotations
@@ -25,9 +26,11 @@ from django.db import Error as DatabaseError
 from django.db import close_old_connections, connection, transaction
 from django.db.models import Q
 from django.db.models.functions import Now
+from redis import asyncio as redis
+from redis.exceptions import RedisError
 
 from executor.database import in_database
-from executor.hints import notify, wake
+from executor.hints import BELL, notify, wake
 from executor.housekeeping import EVERY, keep_house
 from executor.journal import claim, claimable, give_up, heartbeat
 from executor.live import Publisher
@@ -42,6 +45,8 @@ HEARTBEAT_EVERY = 5.0
 REAP_EVERY = 2.0
 #: A queued task that nobody took up for this long lost its message.
 MESSAGE_LOST_AFTER = timedelta(seconds=3)
+#: Seconds until a worker that lost Redis listens again.
+LISTEN_AGAIN_AFTER = 1.0
 #: A loop that did not turn for this long is dead, and its tasks are better off elsewhere.
 LOOP_DEAD_AFTER = 15.0
 #: How long a worker that ends waits for its tasks to come to a boundary, in seconds.
@@ -58,6 +63,7 @@ class WorkerProcess:
         self._runs: dict[UUID, Run] = {}
         self._taken: set[UUID] = set()
         self._draining = False
+        self._full = False  # A task was not taken up for want of room.
         self._turned_at = time.monotonic()
         self._publisher: Publisher | None = None
         self._ready = threading.Event()
@@ -81,6 +87,7 @@ class WorkerProcess:
     def drain(self) -> None:
         """Hand every task over. Returns at once; the tasks end by themselves."""
         self._draining = True
+        self._loop.call_soon_threadsafe(self._listener.cancel)
         self._loop.call_soon_threadsafe(self._interrupt_all, Interruption.HAND_OVER)
 
     def close(self) -> None:
@@ -105,12 +112,29 @@ class WorkerProcess:
 
     async def _turn(self) -> None:
         self._publisher = Publisher(settings.REDIS_URL)
+        self._listener = asyncio.create_task(self._listen_forever(), name="bell")
         self._ready.set()
         while not self._closed.is_set():
             self._turned_at = time.monotonic()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._closed.wait(), 1)
+        self._listener.cancel()
         await self._publisher.aclose()
+
+    async def _listen_forever(self) -> None:
+        """Take up the tasks that the bell tells of. A worker that is going away does not listen."""
+        while not self._draining:
+            try:
+                async with redis.from_url(settings.REDIS_URL) as client, client.pubsub() as bell:
+                    await bell.subscribe(BELL)
+                    async for heard in bell.listen():
+                        if heard["type"] == "message":
+                            self._begin(UUID(heard["data"].decode())).add_done_callback(_log_failure)
+            except (RedisError, OSError) as error:
+                logger.warning("New tasks are not heard of at once while Redis is away: %s", error)
+            except Exception:
+                logger.exception("The bell stumbled")
+            await asyncio.sleep(LISTEN_AGAIN_AFTER)
 
     def _begin(self, task_id: UUID) -> Future[None]:
         future = asyncio.run_coroutine_threadsafe(self._execute(task_id), self._loop)
@@ -120,6 +144,9 @@ class WorkerProcess:
 
     async def _execute(self, task_id: UUID) -> None:
         if task_id in self._taken or self._publisher is None:
+            return
+        if len(self._taken) >= self._capacity:
+            self._full = True
             return
         self._taken.add(task_id)
         try:
@@ -135,7 +162,7 @@ class WorkerProcess:
             self._taken.discard(task_id)
             self._runs.pop(task_id, None)
         for follower in waiting:
-            await asyncio.to_thread(wake, follower)  # It talks to the broker, and waits for that.
+            wake(follower)
 
     def _interrupt_all(self, why: Interruption) -> None:
         for run in list(self._runs.values()):
@@ -156,7 +183,7 @@ class WorkerProcess:
                 if now >= next_beat:
                     self._beat()
                     next_beat = now + HEARTBEAT_EVERY
-                if now >= next_reap:
+                if now >= next_reap or self._has_room_again():
                     self._reap()
                     next_reap = now + REAP_EVERY * random.uniform(0.75, 1.25)
             except DatabaseError as error:
@@ -182,11 +209,15 @@ class WorkerProcess:
             for pk in Task.objects.filter(pk__in=running, status=Status.STOPPING).values_list("pk", flat=True):
                 self._loop.call_soon_threadsafe(self._interrupt, pk, Interruption.STOP)
 
+    def _has_room_again(self) -> bool:
+        return self._full and len(self._taken) < self._capacity
+
     def _reap(self) -> None:
         """Take up what lost its worker, and what nobody was told of."""
         room = self._capacity - len(self._taken)
         if room <= 0 or self._draining:
             return
+        self._full = False
         for owner in Task.objects.filter(status__in=HELD).order_by().values_list("owner", flat=True).distinct():
             if is_dead(owner):
                 give_up(owner)

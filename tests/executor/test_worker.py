@@ -11,10 +11,13 @@ from contextlib import ExitStack, closing
 from datetime import timedelta
 
 import pytest
+import redis
+from django.conf import settings
 from django.db import connections
 from django.db.models.functions import Now
 
 from executor import actions
+from executor.hints import BELL, wake
 from executor.journal import claim
 from executor.models import Status, Task, Worker
 from executor.owner import owner_name
@@ -74,6 +77,58 @@ def test_a_message_has_its_task_done_and_a_second_one_does_no_harm(
         thread.join(PATIENCE)
     task.refresh_from_db()
     assert (task.status, task.attempts) == ("done", 1)
+
+
+def listeners() -> int:
+    with redis.from_url(settings.REDIS_URL) as client:
+        return int(client.pubsub_numsub(BELL)[0][1])
+
+
+def test_the_bell_is_enough_until_the_worker_is_about_to_go(
+    make_task: MakeTask, scripted: MakeScript, start_worker: StartWorker
+) -> None:
+    silent = Hold()
+    first, second = make_task("Hi.", scripted(say("Hello."))), make_task("Hi.", scripted(say("Hello.", silent)))
+    worker = start_worker()
+    eventually(lambda: listeners() == 1)
+    wake(first.pk)
+    assert eventually(is_(first, Status.DONE)) < MESSAGE_LOST_AFTER.total_seconds() - 1
+    wake(second.pk)
+    silent.wait_until_reached()
+    silent.released.set()
+    eventually(is_(second, Status.DONE))
+    worker.drain()
+    eventually(lambda: listeners() == 0)
+
+
+def test_a_worker_that_is_full_takes_up_what_it_heard_of_when_it_has_room(
+    make_task: MakeTask, scripted: MakeScript, start_worker: StartWorker
+) -> None:
+    silent = Hold()
+    first, second = make_task("Hi.", scripted(say("Hello.", silent))), make_task("Hi.", scripted(say("Hello.")))
+    start_worker(capacity=1)
+    eventually(lambda: listeners() == 1)
+    wake(first.pk)
+    silent.wait_until_reached()
+    message_is_lost(second)  # As far as its age tells.
+    wake(second.pk)
+    eventually(lambda: Worker.objects.exists())
+    assert Task.objects.get(pk=second.pk).status == Status.QUEUED
+    silent.released.set()
+    eventually(is_(second, Status.DONE))
+
+
+def test_the_bell_is_heard_again_after_redis_was_away(
+    make_task: MakeTask, scripted: MakeScript, start_worker: StartWorker
+) -> None:
+    task = make_task("Hi.", scripted(say("Hello.")))
+    start_worker()
+    eventually(lambda: listeners() == 1)
+    with redis.from_url(settings.REDIS_URL) as client:
+        client.client_kill_filter(_type="pubsub")
+    eventually(lambda: listeners() == 1)
+    wake(task.pk)
+    assert eventually(is_(task, Status.DONE)) < MESSAGE_LOST_AFTER.total_seconds() - 1
 
 
 def test_a_task_whose_message_was_lost_is_taken_up(
