@@ -54,7 +54,7 @@ def parse(text: str) -> Keyring:
                 f"Entry {number} of KEYRING is not id:key with a key of {KEY_BYTES} bytes in base64. "
                 "Put the line KEYRING=… of your backup back into secrets.env in the data folder"
             )
-        if matched[1] in keys:
+        if matched[1].lower() in map(str.lower, keys):  # Some databases look them up without regard to case.
             raise KeyringError(f"Entry {number} of KEYRING has an id that is there already. Give it another id")
         keys[matched[1]] = key
     return Keyring(next(iter(keys)), keys)

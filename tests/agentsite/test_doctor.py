@@ -12,6 +12,7 @@ from agentsite import data as data_folder
 from agentsite import doctor
 from executor.models import Agent
 from tests.agentsite.conftest import manage
+from users import api_keys, keyring
 
 
 def test_the_report_names_every_check_and_fails_where_nothing_runs(data: Path) -> None:
@@ -58,6 +59,26 @@ def test_keys(settings: Any, tmp_path: Path) -> None:
     settings.SECRET_KEY = "short"
     with pytest.raises(doctor.Ill, match="only 5 characters"):
         doctor.keys()
+
+
+@pytest.mark.django_db
+def test_keyring(settings: Any) -> None:
+    old, new = keyring.new_entry(), keyring.new_entry()
+    settings.KEYRING = old
+    key = api_keys.add(None, "gpt", "sk-of-nobody")
+    assert doctor.keyring() == "1 API keys, encrypted."
+    settings.KEYRING = f"{new},{old}"
+    assert doctor.keyring() == "1 API keys, encrypted, 1 of them under an older key: run `manage.py rotate_keys`."
+    settings.KEYRING = new
+    with pytest.raises(doctor.Ill, match="1 of 1 API keys cannot be decrypted and need re-entry"):
+        doctor.keyring()
+    settings.KEYRING = "garbled"
+    with pytest.raises(doctor.Ill) as ill:
+        doctor.keyring()
+    assert "Entry 1 of KEYRING" in ill.value.advice
+    settings.KEYRING = new
+    api_keys.revoke(key)
+    assert doctor.keyring() == "0 API keys, encrypted."
 
 
 @pytest.mark.django_db

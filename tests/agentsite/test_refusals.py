@@ -30,6 +30,7 @@ def test_a_port_in_use_is_said(data: Path) -> None:
         ([], {"REDIS_URL": "redis://:sesame@127.0.0.1:1/0"}, 5, "Redis cannot be used at 127.0.0.1"),
         ([], {"REDIS_URL": "nonsense"}, 5, "Redis cannot be used at nonsense"),
         ([], {"WORKER_CONCURRENCY": "many"}, 1, "A setting is wrong: "),
+        ([], {"KEYRING": "k1:sesame"}, 1, "A setting is wrong: Entry 1 of KEYRING is not id:key"),
         (["--data", "/dev/null/data"], {}, 1, "The data folder cannot be used: "),
     ],
 )
