@@ -9,6 +9,7 @@ from django.http import Http404
 
 from conversations.models import Conversation, Turn
 from executor.models import Task
+from executor.prepared import Param, Select
 from users.models import User
 
 
@@ -16,11 +17,15 @@ def conversations_of(user: User) -> QuerySet[Conversation]:
     return Conversation.objects.filter(user=user, deleted_at=None)
 
 
+_CONVERSATION = Select(
+    lambda: Conversation.objects.filter(user=Param("user"), pk=Param("conversation")).select_related("agent")
+)
+
+
 def get_conversation(user: User, conversation_id: UUID, *, deleted: bool = False) -> Conversation:
     """Raises Http404. With `deleted`, one in the bin is found too."""
-    found = Conversation.objects.filter(user=user, pk=conversation_id)
-    conversation = (found if deleted else found.filter(deleted_at=None)).select_related("agent").first()
-    if conversation is None:
+    conversation = _CONVERSATION.first(user=user.pk, conversation=conversation_id)
+    if conversation is None or (conversation.deleted_at and not deleted):
         raise Http404("There is no such conversation.")
     return conversation
 

@@ -17,12 +17,28 @@ from executor.actions import create_task
 from executor.core.messages import user as user_message
 from executor.hints import notify_soon, tell_pages_soon
 from executor.models import Agent, Task
+from executor.prepared import Param, Select
 from users.models import User
 
 logger = logging.getLogger(__name__)
 
 #: How long a deleted conversation can still be had back.
 BIN_DAYS = 7
+
+
+_LOCKED = Select(lambda: Conversation.objects.select_for_update().filter(pk=Param("conversation")).only("pk"))
+_LAST_TURN = Select(
+    lambda: (
+        Turn.objects.filter(conversation=Param("conversation"))
+        .select_related("task")
+        .only("position", "task__status")
+        .order_by("-position")[:1]
+    )
+)
+_NEWS = Task.objects.filter(turn__conversation=OuterRef("pk"), ended_at__gt=OuterRef("seen_at"))
+_UNSEEN = Select(
+    lambda: Conversation.objects.filter(Q(seen_at=None) | Q(Exists(_NEWS)), pk=Param("conversation")).only("pk")
+)
 
 
 class AlreadySent(Exception):
@@ -45,8 +61,8 @@ def _send(user: User, agent: Agent, text: str, conversation: Conversation | None
     if conversation is None:
         conversation = Conversation.objects.create(user=user, agent=agent, title=first_words(text), active_at=Now())
     # One at a time, so that two messages sent at once follow each other.
-    Conversation.objects.select_for_update().get(pk=conversation.pk)
-    parent = conversation.turns.select_related("task").order_by("position").last()
+    _LOCKED.first(conversation=conversation.pk)
+    parent = _LAST_TURN.first(conversation=conversation.pk)
     task, created = create_task(
         user, agent.current_version(), user_message(text), parent.task if parent else None, key or None
     )
@@ -85,10 +101,8 @@ def restore(conversation: Conversation) -> None:
 
 def mark_seen(conversation: Conversation) -> None:
     """The person looks at it. Written, and told to their other pages, only where there was something new."""
-    news = Task.objects.filter(turn__conversation=OuterRef("pk"), ended_at__gt=OuterRef("seen_at"))
-    unseen = Conversation.objects.filter(Q(seen_at=None) | Q(Exists(news)), pk=conversation.pk)
-    if unseen.exists():  # Most looks find nothing new; they should not wait for a turn to write.
-        _change(conversation, seen_at=Now())
+    if _UNSEEN.first(conversation=conversation.pk):  # Most looks find nothing new, and need not wait to write.
+        _change(conversation, "conversation.seen", seen_at=Now())
 
 
 def empty_bin() -> int:
@@ -122,15 +136,15 @@ def first_words(text: str) -> str:
     return f"{title[: TITLE_LENGTH - 1]}…" if len(words) > 6 or len(title) > TITLE_LENGTH else title
 
 
-def _change(conversation: Conversation, **changes: Any) -> None:
+def _change(conversation: Conversation, event: str = "conversation.changed", /, **changes: Any) -> None:
     with transaction.atomic():
         if Conversation.objects.filter(pk=conversation.pk).update(**changes):
-            transaction.on_commit(partial(_tell_pages, conversation))
+            transaction.on_commit(partial(_tell_pages, conversation, event))
 
 
 def _tell(task: Task) -> None:
     transaction.on_commit(partial(notify_soon, task.user_id, task.pk))
 
 
-def _tell_pages(conversation: Conversation) -> None:
-    tell_pages_soon(conversation.user_id, {"type": "conversation.changed", "conversation": str(conversation.pk)})
+def _tell_pages(conversation: Conversation, event: str) -> None:
+    tell_pages_soon(conversation.user_id, {"type": event, "conversation": str(conversation.pk)})

@@ -19,7 +19,7 @@ from uuid import UUID
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.contrib.sessions.backends.base import SessionBase
 from django.db import Error
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 from django.http import Http404
 from django.urls import reverse
 
@@ -30,7 +30,8 @@ from conversations.hub import get_hub
 from conversations.models import Conversation, Turn
 from executor.database import in_database
 from executor.hints import user_group
-from executor.models import ACTIVE, Status
+from executor.models import ACTIVE, Status, Task
+from executor.prepared import Param, Select
 from users.models import User
 
 logger = logging.getLogger(__name__)
@@ -132,10 +133,17 @@ class LiveConsumer(AsyncWebsocketConsumer):
             await self._refresh(task_id)
 
     async def conversation_changed(self, event: dict[str, Any]) -> None:
-        """A conversation of this person was renamed, deleted, pinned, read …"""
+        """A conversation of this person was renamed, deleted, pinned …"""
         async with self._refreshing:
             for piece in await in_database(_renamed, self._user, UUID(event["conversation"]), self._conversation_id):
                 self.show(piece)
+
+    async def conversation_seen(self, event: dict[str, Any]) -> None:
+        """The person has looked at what was new in a conversation. Pages that show it have looked themselves."""
+        conversation_id = UUID(event["conversation"])
+        if conversation_id != self._conversation_id:
+            async with self._refreshing:
+                self.show(await in_database(fragments.conversation_changed, conversation_id, self._conversation_id))
 
     async def rights_changed(self, event: dict[str, Any]) -> None:
         """The person was suspended, or a session of theirs ended. Whoever may still listen connects again."""
@@ -210,23 +218,45 @@ def _may_listen(user: User, session: SessionBase) -> bool:
     return unchanged and bool(session.load())  # Of a session that is gone or has expired there is nothing.
 
 
+_ENDED = Task.objects.filter(turn__conversation=OuterRef("pk"), ended_at__gte=Param("since"))
+_TOUCHED = Select(
+    lambda: Conversation.objects.filter(
+        Q(active_at__gte=Param("since")) | Exists(_ENDED), user=Param("user"), deleted_at=None
+    ).only("pk")[:1]
+)
+_CHANGED_TURNS = Select(
+    lambda: Turn.objects.filter(
+        Q(task__status__in=ACTIVE) | Q(task__ended_at__gte=Param("since")), conversation=Param("conversation")
+    ).order_by("position")
+)
+_TURN = Select(
+    lambda: (
+        Turn.objects.filter(task=Param("task"), conversation__user=Param("user"))
+        .select_related("conversation", "parent", "task")
+        .only("text", "created_at", "conversation__user", "parent__created_at", "task__status")
+    )
+)
+_ABOVE = Select(
+    lambda: (
+        Conversation.objects.filter(user=Param("user"), deleted_at=None, active_at__gt=Param("before"))
+        .exclude(pk=Param("conversation"))
+        .only("pk")[:1]
+    )
+)
+
+
 def _news_since(user: User, current_id: UUID | None, since: datetime) -> tuple[list[Turn], list[str]]:
     """The turns of the page's conversation that changed after `since` or will, and what else did."""
-    pieces = []
-    touched = Q(active_at__gte=since) | Q(turns__task__ended_at__gte=since)
-    if conversations_of(user).filter(touched).exists():
-        pieces.append(_sidebar(user, current_id))
+    pieces = [_sidebar(user, current_id)] if _TOUCHED.first(user=user.pk, since=since) else []
     if current_id is None:
         return [], pieces
-    changed = Q(task__status__in=ACTIVE) | Q(task__ended_at__gte=since)
-    turns = Turn.objects.filter(changed, conversation=current_id).order_by("position")
-    return list(turns.select_related("task__agent_version")), [*pieces, fragments.composer_actions(current_id)]
+    turns = _CHANGED_TURNS.all(conversation=current_id, since=since)
+    return turns, [*pieces, fragments.composer_actions(current_id)]
 
 
 def _news_of(user: User, task_id: UUID, current_id: UUID | None) -> tuple[Turn | None, list[str]]:
     """The turn that the task answers, if it is on the page, and what changed around it."""
-    turns = Turn.objects.filter(task=task_id, conversation__user=user)
-    turn = turns.select_related("conversation", "parent", "task__agent_version").first()
+    turn = _TURN.first(task=task_id, user=user.pk)
     if turn is None:
         return None, []
     is_here = turn.conversation_id == current_id
@@ -245,8 +275,8 @@ def _was_below(turn: Turn) -> bool:
     """Whether the turn's conversation was not the first one in the sidebar before."""
     if turn.parent is None:
         return True
-    others = Conversation.objects.filter(user=turn.conversation.user_id).exclude(pk=turn.conversation_id)
-    return others.filter(active_at__gt=turn.parent.created_at).exists()
+    user, before = turn.conversation.user_id, turn.parent.created_at
+    return _ABOVE.first(user=user, conversation=turn.conversation_id, before=before) is not None
 
 
 def _renamed(user: User, conversation_id: UUID, current_id: UUID | None) -> list[str]:

@@ -9,30 +9,18 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from django.template.loader import render_to_string
-from django.utils import timezone
 from django.utils.html import escape
 
-from conversations.access import conversations_of
 from conversations.models import Conversation, Turn
-from conversations.present import (
-    ConversationView,
-    StepView,
-    TaskView,
-    TurnView,
-    conversation_views,
-    grouped,
-    open_step,
-    task_view,
-    task_views,
-)
+from conversations.present import StepView, TaskView, TurnView, open_step, task_view, task_views
+from conversations.sidebar import ConversationView, conversation_view, sidebar_groups
 from executor.models import ACTIVE, Step, Task
+from executor.prepared import Param, Select
 from tools.models import Resource
 from users.models import User
 
 #: The tags that end a block, from the one that holds its last words outwards.
 CLOSING = re.compile(r"(?:</\w+>\s*)+\Z")
-#: So many conversations are listed; the search finds the others.
-SIDEBAR = 100
 
 
 def partial(target: str, swap: str, html: str) -> str:
@@ -46,6 +34,11 @@ def partial(target: str, swap: str, html: str) -> str:
 def turn_views(turns: Sequence[Turn]) -> list[TurnView]:
     tasks = task_views([turn.task for turn in turns])
     return [TurnView(turn.pk, turn.text, turn.created_at, tasks[turn.task_id]) for turn in turns]
+
+
+def turn_view(turn: Turn) -> TurnView:
+    snapshot = Snapshot.load(turn.task_id)
+    return TurnView(turn.pk, turn.text, turn.created_at, snapshot.view if snapshot else task_view(turn.task, ()))
 
 
 def turn_added(turn: TurnView) -> str:
@@ -81,9 +74,18 @@ def task_stopped(task: TaskView) -> str:
     return partial(f"{shown} #foot-{task.id}", "outerMorph", _render_task("_foot", task))
 
 
+_ACTIVE_TASK = Select(
+    lambda: (
+        Task.objects.filter(turn__conversation=Param("conversation"), status__in=ACTIVE)
+        .only("status")
+        .order_by("created_at")[:1]
+    )
+)
+
+
 def active_task(conversation_id: UUID) -> Task | None:
     """The task that Stop would stop: the one at work, or the first in the queue."""
-    return Task.objects.filter(turn__conversation=conversation_id, status__in=ACTIVE).order_by("created_at").first()
+    return _ACTIVE_TASK.first(conversation=conversation_id)
 
 
 def composer_error(sentence: str) -> str:
@@ -96,6 +98,11 @@ def toast(text: str, undo_url: str = "") -> str:
 
 
 # --- what happens in a task that somebody watches --------------------------------------------------------------------
+
+
+_TASK = Select(lambda: Task.objects.filter(pk=Param("task")).select_related("agent_version"))
+_STEPS = Select(lambda: Step.objects.filter(task=Param("task"), seq__gt=Param("since")).defer("native").order_by("seq"))
+_FILES = Select(lambda: Resource.objects.filter(task_id=Param("task")).order_by("created_at", "id"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,15 +121,14 @@ class Snapshot:
     @classmethod
     def load(cls, task_id: UUID, before: Snapshot | None = None) -> Snapshot | None:
         """With `before`, only what may have changed since then is read: a look costs the same after 1,000 steps."""
-        task = Task.objects.select_related("agent_version").filter(pk=task_id).first()
+        task = _TASK.first(task=task_id)
         if task is None:
             return None
         settled = before.settled if before else ()
         since = settled[-1].seq if settled else 0
-        steps = [*settled, *task.steps.filter(seq__gt=since).defer("native").order_by("seq")]
-        resources = Resource.objects.filter(task_id=task_id).order_by("created_at", "id")
+        steps = [*settled, *_STEPS.all(task=task_id, since=since)]
         known = {step.seq: step for step in before.view.steps if step.seq <= since} if before else {}
-        view = task_view(task, steps, list(resources), known=known)
+        view = task_view(task, steps, _FILES.all(task=task_id), known=known)
         settled = tuple(itertools.takewhile(lambda step: not step.is_open, steps))
         writing = open_step(steps)
         return cls(view, settled, writing.seq, writing.text) if writing else cls(view, settled, 0, "")
@@ -199,17 +205,11 @@ def conversation_item(conversation: ConversationView, current: bool) -> str:
 
 def conversation_changed(conversation_id: UUID, current_id: UUID | None) -> str:
     """The sidebar's line of a conversation, where it is."""
-    views = conversation_views(Conversation.objects.filter(pk=conversation_id, deleted_at=None))
-    if not views:
+    view = conversation_view(conversation_id)
+    if view is None or view.deleted:
         return partial(f"#conversation-{conversation_id}", "delete", "")
-    return partial(
-        f"#conversation-{conversation_id}", "outerMorph", conversation_item(views[0], conversation_id == current_id)
-    )
-
-
-def sidebar_groups(user: User) -> list[tuple[str, list[ConversationView]]]:
-    views = conversation_views(conversations_of(user).order_by("-pinned", "-active_at")[:SIDEBAR])
-    return grouped(views, timezone.localdate())
+    item = conversation_item(view, conversation_id == current_id)
+    return partial(f"#conversation-{conversation_id}", "outerMorph", item)
 
 
 def sidebar(user: User, current_path: str) -> str:

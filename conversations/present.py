@@ -1,29 +1,25 @@
-"""What templates are given: plain values made from rows, the same for a page, a fragment and a live update."""
+"""What templates are given of tasks: plain values made from rows, the same for a page, a fragment and a live update."""
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
+from datetime import datetime
 from types import MappingProxyType
-from typing import Any
 from uuid import UUID
 
-from django.db.models import OuterRef, QuerySet, Subquery, UUIDField
 from django.template.defaultfilters import filesizeformat
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.safestring import SafeString
 
+from conversations import words
 from conversations.markdown import BlockStream, render
-from conversations.models import Conversation, Turn
 from executor.core.errors import LLM_ERROR_KINDS
 from executor.models import HELD, Agent, Status, Step, Task
 from tools.models import Resource
 
-RESULT_SHOWN = 8_000
 INLINE_IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 #: A task whose lease ran out is being taken up by another worker; until then nobody works on it, and we say so.
 RESUMING = "Resuming"
@@ -85,17 +81,17 @@ class StepView:
             id=f"{step.task_id}-{step.seq}",
             seq=step.seq,
             kind=step.kind,
-            title=human_name(step.name) if is_tool else _model_title(step),
-            intent=_intent(step.arguments) if is_tool else "",
+            title=words.human_name(step.name) if is_tool else _model_title(step),
+            intent=words.intent(step.arguments) if is_tool else "",
             status=step.status,
-            duration=duration(step.started_at, step.ended_at),
-            arguments=_pretty(step.arguments) if is_tool and step.arguments is not None else step.raw_arguments,
-            result="" if failed and is_tool else _shorten(_pretty_text(step.result)),
-            error=(_shorten(step.result) or step.error) if failed and is_tool else step.error,
+            duration=words.duration(step.started_at, step.ended_at),
+            arguments=words.pretty(step.arguments) if is_tool and step.arguments is not None else step.raw_arguments,
+            result="" if failed and is_tool else words.shorten(words.pretty_text(step.result)),
+            error=(words.shorten(step.result) or step.error) if failed and is_tool else step.error,
             files=tuple(files),
             text=render(step.text) if text and step.text else SafeString(""),
             reasoning=render(step.reasoning) if step.reasoning else SafeString(""),
-            tokens=_tokens(step.input_tokens + step.output_tokens),
+            tokens=words.tokens(step.input_tokens + step.output_tokens),
             attempt=step.attempt,
             started_at=step.started_at,
             checkpoint=checkpoint,
@@ -138,17 +134,6 @@ class TurnView:
 
 
 @dataclass(frozen=True, slots=True)
-class ConversationView:
-    id: UUID
-    title: str
-    pinned: bool
-    url: str
-    updated_at: datetime
-    state: str
-    unread: bool
-
-
-@dataclass(frozen=True, slots=True)
 class AgentView:
     name: str
     title: str
@@ -159,9 +144,6 @@ class AgentView:
     @classmethod
     def of(cls, agent: Agent) -> AgentView:
         return cls(agent.name, agent.title, agent.description, agent.provider == "demo", agent.suggestions)
-
-
-# --- tasks -----------------------------------------------------------------------------------------------------------
 
 
 def task_views(tasks: Iterable[Task], *, every_step: bool = False) -> dict[UUID, TaskView]:
@@ -208,7 +190,7 @@ def task_view(
         first, second = second, first
     tool_count = sum(step.kind == Step.Kind.TOOL for step in steps)
     failed_count = sum(step.kind == Step.Kind.TOOL and step.status == Step.Status.FAILED for step in steps)
-    took = duration(task.started_at, task.ended_at)
+    took = words.duration(task.started_at, task.ended_at)
     return TaskView(
         id=task.pk,
         status=task.status,
@@ -233,7 +215,7 @@ def task_view(
         error_hint=second,
         stop_note=_stop_note(task, answer),
         can_retry=failed,
-        usage=_tokens(task.input_tokens + task.output_tokens),
+        usage=words.tokens(task.input_tokens + task.output_tokens),
         duration=took,
         model=config["model"],
         started_at=task.started_at,
@@ -287,7 +269,7 @@ def _state_label(task: Task, steps: Sequence[Step], *, is_writing: bool) -> str:
     if task.status == Status.RUNNING and steps:
         running = [step for step in steps if step.kind == Step.Kind.TOOL and step.is_open]
         if len(running) == 1:
-            return human_name(running[0].name)
+            return words.human_name(running[0].name)
         if running:
             return f"Running {len(running)} functions"
         return WRITING if is_writing else THINKING
@@ -312,122 +294,9 @@ def _summary(took: str, count: int, failed: int) -> str:
     return " · ".join(parts + ([f"{failed} failed"] if failed else []))
 
 
-# --- conversations ---------------------------------------------------------------------------------------------------
-
-
-def conversation_views(conversations: QuerySet[Conversation]) -> list[ConversationView]:
-    """With the state of the newest task of each: two queries, however long the conversations are."""
-    last_turn = Turn.objects.filter(conversation=OuterRef("pk")).order_by("-position")
-    found = list(conversations.annotate(task_id=Subquery(last_turn.values("task_id")[:1], output_field=UUIDField())))
-    tasks = Task.objects.only("status", "ended_at").in_bulk([c.task_id for c in found if c.task_id])
-    return [_conversation_view(conversation, tasks.get(conversation.task_id)) for conversation in found]
-
-
-def _conversation_view(conversation: Conversation, task: Task | None) -> ConversationView:
-    unread = bool(task and task.ended_at and (conversation.seen_at is None or task.ended_at > conversation.seen_at))
-    return ConversationView(
-        id=conversation.pk,
-        title=conversation.title,
-        pinned=conversation.pinned,
-        url=conversation.get_absolute_url(),
-        updated_at=conversation.active_at,
-        state=_conversation_state(task),
-        unread=unread,
-    )
-
-
-def _conversation_state(task: Task | None) -> str:
-    if task is None:
-        return "idle"
-    if task.status == Status.WAITING:
-        return "waiting"
-    if task.is_active:
-        return "working"
-    return "failed" if task.status in (Status.FAILED, Status.NEEDS_ATTENTION) else "idle"
-
-
-def grouped(views: Sequence[ConversationView], today: date) -> list[tuple[str, list[ConversationView]]]:
-    """For the sidebar: pinned ones first, then by age."""
-    groups: dict[str, list[ConversationView]] = defaultdict(list)
-    for view in views:
-        groups["Pinned" if view.pinned else _age(view.updated_at, today)].append(view)
-    order = ("Pinned", "Today", "Yesterday", "Last 7 days", "Older")
-    return [(label, groups[label]) for label in order if label in groups]
-
-
-def _age(when: datetime, today: date) -> str:
-    days = (today - timezone.localdate(when)).days
-    if days <= 0:
-        return "Today"
-    if days == 1:
-        return "Yesterday"
-    return "Last 7 days" if days <= 7 else "Older"
-
-
-# --- words and numbers -----------------------------------------------------------------------------------------------
-
-
-def human_name(name: str) -> str:
-    """`draw_chart` → “Draw chart”."""
-    return name.replace("_", " ").strip().capitalize()
-
-
-def duration(start: datetime | None, end: datetime | None) -> str:
-    if start is None or end is None:
-        return ""
-    seconds = max(timedelta(), end - start).total_seconds()
-    if seconds < 0.1:
-        return f"{max(1, round(seconds * 1000))} ms"
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} m"
-    return f"{minutes} m {seconds} s" if minutes else f"{seconds} s"
-
-
 def _model_title(step: Step) -> str:
     if step.status == Step.Status.FAILED:
         return "The model did not answer"
     if step.is_open:
         return "Thinking"
     return "Thought" if step.reasoning and not step.text else "Said"
-
-
-def _intent(arguments: dict[str, Any] | None) -> str:
-    """The arguments in a line: what tells this call from others."""
-    shown = [_brief(value) for value in (arguments or {}).values() if value not in (None, "", [], {})]
-    line = " · ".join(shown[:4])
-    return line if len(line) <= 120 else f"{line[:119]}…"
-
-
-def _brief(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(_brief(item) for item in value[:6]) + ("…" if len(value) > 6 else "")
-    text = " ".join(str(value).split())
-    return text if len(text) <= 60 else f"{text[:59]}…"
-
-
-def _pretty(value: Any) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False)
-
-
-def _pretty_text(text: str) -> str:
-    """JSON results are easier to read with line breaks."""
-    if text[:1] not in "{[" or len(text) > RESULT_SHOWN:
-        return text
-    try:
-        return _pretty(json.loads(text))
-    except ValueError:
-        return text
-
-
-def _shorten(text: str) -> str:
-    if len(text) <= RESULT_SHOWN:
-        return text
-    return f"{text[:RESULT_SHOWN]}\n… ({len(text) - RESULT_SHOWN:,} more characters)"
-
-
-def _tokens(count: int) -> str:
-    return f"{count:,} tokens" if count else ""

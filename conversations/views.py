@@ -22,10 +22,10 @@ from conversations.models import Conversation, Turn
 from conversations.present import (
     AgentView,
     answer_text,
-    conversation_views,
     task_views,
 )
 from conversations.search import search as search_conversations
+from conversations.sidebar import conversation_view, sidebar_groups
 from executor import actions as tasks
 from executor.models import Agent
 from tools.models import Resource
@@ -81,7 +81,7 @@ def task(request: Request, task_id: UUID) -> HttpResponse:
     view = task_views([found], every_step=True)[found.pk]
     context: dict[str, Any] = {"task": view, "turn": turn, "conversation": None}
     if turn is not None:
-        context["conversation"] = conversation_views(Conversation.objects.filter(pk=turn.conversation_id))[0]
+        context["conversation"] = conversation_view(turn.conversation_id)
     return render(request, "conversations/task.html", {**_frame(request), **context})
 
 
@@ -151,7 +151,7 @@ def send(request: Request, conversation_id: UUID) -> HttpResponse:
     turn = actions.send(request.user, **form.cleaned_data, conversation=found)
     if not request.htmx:
         return redirect(found)
-    return HttpResponse(fragments.turn_added(fragments.turn_views([turn])[0]) + fragments.composer_error(""))
+    return HttpResponse(fragments.turn_added(fragments.turn_view(turn)) + fragments.composer_error(""))
 
 
 @require_POST
@@ -244,7 +244,7 @@ def _chat(
         # Asked first: a page that shows a task at work must look again, or without JavaScript it shows that for ever.
         "active_task": fragments.active_task(found.pk),
         **_turns(found, before),
-        "conversation": conversation_views(Conversation.objects.filter(pk=found.pk))[0],
+        "conversation": conversation_view(found.pk),
         **_refused(form),
     }
     return render(request, "conversations/chat.html", context, status=422 if form else 200)
@@ -260,7 +260,7 @@ def _refused(form: MessageForm | None) -> dict[str, str]:
 
 def _frame(request: Request, current: Conversation | None = None) -> dict[str, Any]:
     """What every page shows, and when: its socket is told what has changed since then."""
-    return {"since": int(time.time()), "groups": fragments.sidebar_groups(request.user), "current": current}
+    return {"since": int(time.time()), "groups": sidebar_groups(request.user), "current": current}
 
 
 def _agents(chosen: str) -> dict[str, Any]:

@@ -1,0 +1,101 @@
+"""What is listed beside every page: a person's conversations, with the state of each, in groups."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+from uuid import UUID
+
+from django.db.models import OuterRef, QuerySet, Subquery
+from django.utils import timezone
+
+from conversations.models import Conversation
+from executor.models import ACTIVE, Status, Task
+from executor.prepared import Param, Select
+from users.models import User
+
+#: So many conversations are listed; the search finds the others.
+SIDEBAR = 100
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationView:
+    id: UUID
+    title: str
+    pinned: bool
+    url: str
+    updated_at: datetime
+    state: str
+    unread: bool
+    deleted: bool
+
+    @classmethod
+    def of(cls, conversation: Any) -> ConversationView:
+        """Of one that knows the state of its newest task."""
+        ended_at, seen_at = conversation.task_ended_at, conversation.seen_at
+        return cls(
+            id=conversation.pk,
+            title=conversation.title,
+            pinned=conversation.pinned,
+            url=conversation.get_absolute_url(),
+            updated_at=conversation.active_at,
+            state=_state(conversation.task_status),
+            unread=bool(ended_at and (seen_at is None or ended_at > seen_at)),
+            deleted=conversation.deleted_at is not None,
+        )
+
+
+def _with_newest_task(conversations: QuerySet[Conversation]) -> QuerySet[Any]:
+    newest = Task.objects.filter(turn__conversation=OuterRef("pk")).order_by("-turn__position")
+    return conversations.only("title", "pinned", "active_at", "seen_at", "deleted_at").annotate(
+        task_status=Subquery(newest.values("status")[:1]), task_ended_at=Subquery(newest.values("ended_at")[:1])
+    )
+
+
+_LISTED = Select(
+    lambda: _with_newest_task(Conversation.objects.filter(user=Param("user"), deleted_at=None)).order_by(
+        "-pinned", "-active_at"
+    )[:SIDEBAR]
+)
+_ONE = Select(lambda: _with_newest_task(Conversation.objects.filter(pk=Param("conversation"))))
+
+
+def conversation_view(conversation_id: UUID) -> ConversationView | None:
+    """Also of one in the bin; None if it is gone for good."""
+    found = _ONE.first(conversation=conversation_id)
+    return ConversationView.of(found) if found else None
+
+
+def sidebar_groups(user: User) -> list[tuple[str, list[ConversationView]]]:
+    views = [ConversationView.of(conversation) for conversation in _LISTED.all(user=user.pk)]
+    return grouped(views, timezone.localdate())
+
+
+def grouped(views: Sequence[ConversationView], today: date) -> list[tuple[str, list[ConversationView]]]:
+    """Pinned ones first, then by age."""
+    groups: dict[str, list[ConversationView]] = defaultdict(list)
+    for view in views:
+        groups["Pinned" if view.pinned else _age(view.updated_at, today)].append(view)
+    order = ("Pinned", "Today", "Yesterday", "Last 7 days", "Older")
+    return [(label, groups[label]) for label in order if label in groups]
+
+
+def _age(when: datetime, today: date) -> str:
+    days = (today - timezone.localdate(when)).days
+    if days <= 0:
+        return "Today"
+    if days == 1:
+        return "Yesterday"
+    return "Last 7 days" if days <= 7 else "Older"
+
+
+def _state(status: str | None) -> str:
+    """Of a conversation, by the status of its newest task."""
+    if status == Status.WAITING:
+        return "waiting"
+    if status in ACTIVE:
+        return "working"
+    return "failed" if status in (Status.FAILED, Status.NEEDS_ATTENTION) else "idle"

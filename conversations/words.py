@@ -1,0 +1,67 @@
+"""Values of steps and tasks in words: names, durations, arguments and results as people read them."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+from typing import Any
+
+RESULT_SHOWN = 8_000
+
+
+def human_name(name: str) -> str:
+    """`draw_chart` → “Draw chart”."""
+    return name.replace("_", " ").strip().capitalize()
+
+
+def duration(start: datetime | None, end: datetime | None) -> str:
+    if start is None or end is None:
+        return ""
+    seconds = max(timedelta(), end - start).total_seconds()
+    if seconds < 0.1:
+        return f"{max(1, round(seconds * 1000))} ms"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} m"
+    return f"{minutes} m {seconds} s" if minutes else f"{seconds} s"
+
+
+def intent(arguments: dict[str, Any] | None) -> str:
+    """The arguments in a line: what tells this call from others."""
+    shown = [_brief(value) for value in (arguments or {}).values() if value not in (None, "", [], {})]
+    line = " · ".join(shown[:4])
+    return line if len(line) <= 120 else f"{line[:119]}…"
+
+
+def _brief(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(_brief(item) for item in value[:6]) + ("…" if len(value) > 6 else "")
+    text = " ".join(str(value).split())
+    return text if len(text) <= 60 else f"{text[:59]}…"
+
+
+def pretty(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def pretty_text(text: str) -> str:
+    """JSON results are easier to read with line breaks."""
+    if text[:1] not in "{[" or len(text) > RESULT_SHOWN:
+        return text
+    try:
+        return pretty(json.loads(text))
+    except ValueError:
+        return text
+
+
+def shorten(text: str) -> str:
+    if len(text) <= RESULT_SHOWN:
+        return text
+    return f"{text[:RESULT_SHOWN]}\n… ({len(text) - RESULT_SHOWN:,} more characters)"
+
+
+def tokens(count: int) -> str:
+    return f"{count:,} tokens" if count else ""
