@@ -7,6 +7,7 @@ executor/journal.py, and every one of those writes checks the fence.
 from __future__ import annotations
 
 from collections.abc import Collection
+from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
@@ -21,6 +22,7 @@ from executor.core.config import AgentConfig
 from executor.core.limits import Limits
 from executor.core.llms.factory import LLMS
 from executor.keys import key_variable
+from users.models import ApiKey
 
 
 def default_functions() -> list[str]:
@@ -65,8 +67,43 @@ class Agent(models.Model):
         "max function calls", default=200, help_text="How many functions one task may call."
     )
     parameters = models.JSONField(default=dict, blank=True, help_text="Passed to the model, e.g. temperature.")
+    response_schema = models.JSONField(
+        null=True, blank=True, help_text="JSON Schema that every answer must fit. Empty: answers are free."
+    )
+    fallback = models.ForeignKey(
+        "self",
+        models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="+",
+        help_text="The agent whose model takes over when this one's provider does not answer.",
+    )
+    input_price = models.DecimalField(
+        max_digits=10,
+        decimal_places=4,
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(0)],
+        help_text="US dollars per million tokens read. Empty: as in the price list.",
+    )
+    output_price = models.DecimalField(
+        max_digits=10,
+        decimal_places=4,
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(0)],
+        help_text="US dollars per million tokens written. Both prices or none.",
+    )
     suggestions = models.JSONField(
         default=list, blank=True, help_text='Cards of an empty conversation: [{"title": …, "prompt": …}].'
+    )
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        models.CASCADE,
+        null=True,
+        blank=True,
+        related_name="agents",
+        help_text="The person who made it for themselves. Empty: everybody's.",
     )
     enabled = models.BooleanField(default=True)
     position = models.PositiveIntegerField(default=0, help_text="Order in the picker; the first one is preselected.")
@@ -104,7 +141,17 @@ class Agent(models.Model):
             functions=tuple(self.functions),
             limits=Limits(self.max_iterations, self.max_seconds, None, self.max_tool_calls),
             parameters=self.parameters,
+            response_schema=self.response_schema or None,
+            fallback=self.fallback.name if self.fallback else "",
+            price=self._price(),
+            is_personal=self.owner_id is not None,
         )
+
+    def _price(self) -> dict[str, str] | None:
+        if self.input_price is None or self.output_price is None:
+            return None
+        # Plain numbers, however they were typed, so that saving them again is no new version.
+        return {"input": f"{Decimal(self.input_price):.4f}", "output": f"{Decimal(self.output_price):.4f}"}
 
     def current_version(self) -> AgentVersion:
         return self.versions.latest("number")
@@ -175,6 +222,9 @@ class Task(models.Model):
     attempts = models.PositiveIntegerField(default=0)
     stalled_attempts = models.PositiveIntegerField(default=0, help_text="Acquisitions since a step was last finished.")
     not_before = models.DateTimeField(null=True, blank=True)
+    postponements = models.PositiveIntegerField(
+        default=0, help_text="Waits for the provider since a step was finished."
+    )
     deadline_at = models.DateTimeField(null=True, blank=True)
     stop_requested_at = models.DateTimeField(null=True, blank=True)
 
@@ -184,7 +234,10 @@ class Task(models.Model):
     failed_calls = models.PositiveIntegerField(default=0)
     input_tokens = models.PositiveBigIntegerField(default=0)
     output_tokens = models.PositiveBigIntegerField(default=0)
-    cost = models.DecimalField(max_digits=14, decimal_places=8, null=True, blank=True)
+    cost = models.DecimalField(
+        max_digits=14, decimal_places=8, null=True, blank=True, help_text="US dollars, as far as prices are known."
+    )
+    unpriced_calls = models.PositiveIntegerField(default=0, help_text="Answers whose price nobody knows.")
     reserved = models.DecimalField(max_digits=14, decimal_places=8, null=True, blank=True)
 
     created_at = models.DateTimeField(auto_now_add=True)
@@ -260,7 +313,10 @@ class Step(models.Model):
     cache_read_tokens = models.PositiveIntegerField(default=0)
     cache_write_tokens = models.PositiveIntegerField(default=0)
     reasoning_tokens = models.PositiveIntegerField(default=0)
-    cost = models.DecimalField(max_digits=14, decimal_places=8, null=True, blank=True)
+    cost = models.DecimalField(
+        max_digits=14, decimal_places=8, null=True, blank=True, help_text="US dollars; empty where nobody knows."
+    )
+    api_key = models.ForeignKey(ApiKey, models.SET_NULL, null=True, blank=True, related_name="+")
     first_token_ms = models.PositiveIntegerField(null=True, blank=True)
 
     # A function call.

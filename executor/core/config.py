@@ -10,7 +10,12 @@ from executor.core.limits import Limits
 
 @dataclass(frozen=True, slots=True)
 class AgentConfig:
-    """`api_key_variable` names the environment variable with the key; the key itself is never part of a config."""
+    """`api_key_variable` names the environment variable with the key; the key itself is never part of a config.
+
+    `fallback` is the name of the agent whose model takes over when this one's provider does not answer. `price` is in
+    dollars per million tokens: {"input": "0.5", "output": "2"}. The addresses of a personal agent were not chosen by an
+    administrator, so they are checked when they are asked.
+    """
 
     name: str
     title: str
@@ -22,6 +27,10 @@ class AgentConfig:
     functions: tuple[str, ...] = ("*",)
     limits: Limits = field(default_factory=Limits)
     parameters: dict[str, Any] = field(default_factory=dict)
+    response_schema: dict[str, Any] | None = None
+    fallback: str = ""
+    price: dict[str, str] | None = None
+    is_personal: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self) | {"functions": list(self.functions)}

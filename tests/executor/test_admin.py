@@ -22,6 +22,7 @@ from executor.models import Agent, AgentVersion, Checkpoint, ReviewLog, Status, 
 from tests.conftest import make_user
 from tools.core.context import NewFile
 from tools.resources import store
+from users import api_keys
 from users.models import FirstAdminToken, User
 
 SECRET = "the word that nobody else may read"
@@ -130,6 +131,7 @@ class TestEveryPage:
             Worker.objects.create(owner="o", host="h", pid=1, beat_at=Now()),
             ReviewLog.objects.create(reviewer_name="dora", what="a look", path="/"),
             Group.objects.create(name="Reviewers"),
+            api_keys.add(None, "gpt", "sk-the-key-of-the-site-0123456789"),
             FirstAdminToken.objects.create(digest="0" * 64, expires_at="2030-01-01T00:00Z"),
         ]
 
