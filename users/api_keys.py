@@ -76,8 +76,7 @@ def add(
 @sensitive_variables()
 def tidy(text: str) -> str:
     """What was pasted, without white space around it, quotes, and the "Bearer " of a header."""
-    text = text.strip().removeprefix("Authorization:").strip()
-    text = text[7:].strip() if text[:7].lower() == "bearer " else text
+    text = re.sub(r"^(authorization:\s*)?bearer(\s+|$)", "", text.strip(), flags=re.IGNORECASE)
     return text[1:-1].strip() if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'`" else text
 
 

@@ -41,7 +41,7 @@ def keyring() -> Keyring:
         KeyringError: It is missing or wrong.
     """
     if settings.KEYRING:
-        return parse(settings.KEYRING)
+        return _parsed(settings.KEYRING)
     try:
         stat = settings.SECRETS_FILE.stat()
         return _from_file(settings.SECRETS_FILE, stat.st_mtime_ns, stat.st_ino)
@@ -53,7 +53,15 @@ def keyring() -> Keyring:
 
 @lru_cache(maxsize=1)
 def _from_file(file: Path, changed_at: int, inode: int) -> Keyring:
-    return parse(read(file))
+    return _parsed(read(file))
+
+
+@sensitive_variables()
+def _parsed(text: str) -> Keyring:
+    try:
+        return parse(text)
+    except KeyringError as error:
+        raise KeyringError(str(error)) from None  # Without the frame that has the keys, which an error page would show.
 
 
 @sensitive_variables("plaintext")

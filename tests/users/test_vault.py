@@ -97,9 +97,9 @@ class TestASecret:
     def test_and_the_ring_are_in_no_text_of_an_error(self, settings: Any) -> None:
         stored = encrypt(7, CANARY)
         settings.KEYRING = OLD.replace(":", ":A")
-        for fails in (lambda: encrypt(7, CANARY), lambda: decrypt(7, stored)):
+        for call, text in ((encrypt, CANARY), (decrypt, stored)):
             with pytest.raises(KeyringError) as garbled:
-                fails()
+                call(7, text)
             assert OLD.partition(":")[2][:8] not in "".join(traceback.format_exception(garbled.value))
         settings.KEYRING = OLD
         with pytest.raises(NeedsReentry) as other:
