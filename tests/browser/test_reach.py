@@ -182,7 +182,7 @@ def test_the_lists_of_administration_fit_a_desk_and_their_page_a_phone(tab: Tab)
     tab.site.python(f"""
 from executor.models import Agent
 from users.models import User
-User.objects.filter(username={tab.name!r}).update(is_staff=True, is_superuser=True)
+User.objects.filter(username={tab.name!r}).update(is_staff=True, is_superuser=True, username="a-name-of-20-letters")
 Agent.objects.get_or_create(name="long", title="Analyst with a rather long title", provider="openai_compatible",
     model="qwen3-coder:30b-a3b-q4_K_M", base_url="http://127.0.0.1:1/v1", enabled=False)
 """)
