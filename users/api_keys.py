@@ -24,7 +24,7 @@ from users.vault import NeedsReentry
 LONGEST = 4000  # Characters. Keys of today have up to some 200; signed tokens can have thousands.
 SHOWABLE = 24  # Of a key this long, four characters are no help to who guesses the others.
 TOUCH_EVERY = timedelta(minutes=1)
-ATTEMPTS = 5
+ATTEMPTS = 50  # Each one that fails is somebody else's success.
 
 
 # --- entering --------------------------------------------------------------------------------------------------------
