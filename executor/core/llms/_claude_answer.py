@@ -6,6 +6,7 @@ as they came: thoughts are signed, and only an unchanged whole may be sent back.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,7 +23,7 @@ from executor.core.events import (
     ToolCallStarted,
 )
 from executor.core.llms._answer import Answer, BrokenOff, PartialCall, count, new_call_id
-from executor.core.llms._json import clean, dumps, parse_arguments
+from executor.core.llms._json import clean, parse_arguments
 from executor.core.messages import JsonDict, ToolCall, Usage
 
 _CUT = ("max_tokens", "model_context_window_exceeded", "refusal")
@@ -96,6 +97,10 @@ class ClaudeAnswer(Answer):
             return
         if self.native_reason == "refusal" and not self._text:
             raise LLMError("content_filter", f"The model refuses to answer{self._explanation or '.'}")
+        for block in self._blocks:
+            if block.call is not None and not block.call.fragments and (given := block.data.get("input")):
+                # Not streamed, but there from the beginning.
+                block.call.fragments.append(json.dumps(given, ensure_ascii=False))
         blocks = [block for block in self._blocks if self._is_kept(block)]
         items = [block.whole() for block in blocks]
         calls: list[tuple[int, ToolCall]] = []
@@ -203,9 +208,6 @@ class ClaudeAnswer(Answer):
             return bool("".join(block.added.get("text", ())).strip())
         if block.call is None:
             return True
-        if not block.call.fragments and isinstance(given := block.data.get("input"), dict) and given:
-            # Not streamed, but there from the beginning.
-            block.call.fragments.append(dumps(given).decode())
         # What a refusal took back must not run, whole or not.
         return self.native_reason not in _CUT or (self.native_reason != "refusal" and block.call.is_complete)
 
