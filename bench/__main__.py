@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import httpx2
 
+from bench.floor import task
 from bench.processes import cpu_seconds, memory_mb
 from bench.viewer import Seen, Viewer
 from tests.chaos.site import Site
@@ -27,8 +29,10 @@ TOKENS, RATE = 200, 50
 MODEL = f"stream-{TOKENS}-{RATE}"
 IDEAL = TOKENS / RATE
 ROUNDS = 40
-STEPS = (10, 100)
+STEPS = (10, 100, 300)
 STREAMS = (50, 100, 200)
+#: People do not press Enter in the same instant: so many streams, posted one after the other within so many seconds.
+ARRIVING, WITHIN = 100, 2.0
 
 
 @dataclass(frozen=True)
@@ -101,8 +105,10 @@ async def measure(site: Site, people: list[str], base_url: str, idle_memory: flo
         rows += await cpu_of_one(site, viewer("bench"), floor["cpu_one"])
         for streams in STREAMS:
             rows += await many(site, [viewer("bench", person) for person in range(streams)], floor)
+        rows += await many(site, [viewer("bench", person) for person in range(ARRIVING)], floor, WITHIN)
+        await loop(viewer("loop"), 1)  # What the first call of a function builds.
         for steps in STEPS:
-            rows.append(await loop(viewer("loop"), steps))
+            rows.append(await loop(viewer("loop"), steps, floor["loops"][str(steps)]))
     return rows
 
 
@@ -110,12 +116,12 @@ def all_of(site: Site) -> dict[str, int]:
     return {"up": site.process.pid, **site.children()}
 
 
-async def floor_of(base_url: str) -> dict[str, float]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bench.floor", base_url, MODEL, str(ROUNDS), "100", cwd=ROOT, stdout=subprocess.PIPE
-    )
+async def floor_of(base_url: str) -> dict[str, Any]:
+    command = ["-m", "bench.floor", base_url, MODEL, str(ROUNDS), "100", json.dumps(STEPS)]
+    process = await asyncio.create_subprocess_exec(sys.executable, *command, cwd=ROOT, stdout=subprocess.PIPE)
     output, _ = await process.communicate()
-    return json.loads(output)
+    floor: dict[str, Any] = json.loads(output)
+    return floor
 
 
 async def warm_up(viewer: Viewer) -> None:
@@ -158,13 +164,19 @@ async def cpu_of_one(site: Site, viewer: Viewer, floor: float) -> list[Row]:
     return [cpu_row("CPU per 1,000 tokens, one stream", used, rounds * TOKENS, floor)]
 
 
-async def many(site: Site, viewers: list[Viewer], floor: dict[str, float]) -> list[Row]:
+async def many(site: Site, viewers: list[Viewer], floor: dict[str, Any], within: float = 0) -> list[Row]:
+    """All of them ask in the same instant, or one after the other `within` so many seconds."""
+
+    async def ask(position: int, viewer: Viewer) -> Seen:
+        await asyncio.sleep(within * position / len(viewers))
+        return await viewer.ask("Go.")
+
     for viewer in viewers:
         await viewer.open()
     await asyncio.gather(*(viewer.connect() for viewer in viewers))
     before = {name: cpu_seconds([pid]) for name, pid in all_of(site).items()}
-    watching = asyncio.gather(*(viewer.ask("Go.") for viewer in viewers), return_exceptions=True)
-    await asyncio.sleep(IDEAL / 2)
+    watching = asyncio.gather(*(ask(*numbered) for numbered in enumerate(viewers)), return_exceptions=True)
+    await asyncio.sleep(within + (IDEAL - within) / 2)
     memory = memory_mb(all_of(site).values())
     results = await watching
     for viewer in viewers:
@@ -178,7 +190,7 @@ async def many(site: Site, viewers: list[Viewer], floor: dict[str, float]) -> li
     bar = {50: "≤ 1.02, 0", 100: "≤ 1.05, 0", 200: "≤ 1.10, 0"}[count]
     rows = [
         Row(
-            f"{count} streams: time / ideal p50, failed, tokens lost",
+            f"{count} streams{f' arriving over {within:g} s' if within else ''}: time / ideal p50, failed, tokens lost",
             f"{floor['wall_many'] / IDEAL:.2f} (100)",
             f"{ratio:.2f}, {failed}, {lost}",
             bar,
@@ -191,20 +203,23 @@ async def many(site: Site, viewers: list[Viewer], floor: dict[str, float]) -> li
         ),
         Row("… memory of all processes", "–", f"{memory:.0f} MB", "≤ 400 MB" if count == 100 else ""),
     ]
-    if count == 100:
+    if count == 100 and not within:
         rows.append(cpu_row("… CPU per 1,000 tokens", used, count * TOKENS, floor["cpu_many"]))
     return rows
 
 
-async def loop(viewer: Viewer, steps: int) -> Row:
+async def loop(viewer: Viewer, steps: int, floor: dict[str, float] | None = None) -> Row:
     """A task of `steps` function calls by a model that answers at once."""
     await viewer.open()
     await viewer.connect()
-    turns = [{"calls": [{"name": "calculate", "arguments": {"expression": f"{n}+1"}}]} for n in range(steps)]
-    seen = await viewer.ask(f"@turns {json.dumps([*turns, {'text': 'Done.'}])}")
-    per_step = seen.seconds / steps * 1000
+    seen = await viewer.ask(task(steps))
+    sdk, http = (floor["sdk"], floor["http"]) if floor else (0.0, 0.0)
+    added = seen.seconds / steps - http
     return Row(
-        f"Function-call loop of {steps} steps, per step", "–", f"{per_step:.1f} ms ({seen.status})", "≤ 6 ms, flat"
+        f"Function-call loop of {steps} steps, added per step (with the model server's time), {seen.status}",
+        f"{(sdk - http) * 1000:.1f} ms ({sdk * 1000:.1f} ms)",
+        f"{added * 1000:.1f} ms ({seen.seconds / steps * 1000:.1f} ms)",
+        "≤ 6 ms, flat",
     )
 
 
