@@ -119,8 +119,9 @@ else:
         "min_size": 1,
         "max_size": env.int("DATABASE_POOL", default=32),
         "timeout": 10,
-        # Seconds. Within them the pauses between attempts grow; a server that is back would be noticed minutes later.
-        "reconnect_timeout": 5,
+        # Pauses between attempts grow for so long and then begin anew, so that a server that is back is soon noticed;
+        # no shorter than the timeout, so that nobody waits while nothing is attempted.
+        "reconnect_timeout": 10,
     }
     # After a restart of the server the pool still holds the connections of before.
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 import urllib.error
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,8 @@ pytestmark = [
     pytest.mark.chaos,
     pytest.mark.skipif(not shutil.which("initdb"), reason="there is no PostgreSQL server"),
 ]
+#: Seconds within which whoever watches over the site learns that it does not work.
+SOON = 5.0
 #: Who runs the server: PostgreSQL refuses to run as root.
 AS_USER = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"] if os.getuid() == 0 else []
 
@@ -75,7 +78,7 @@ def server() -> Iterator[Postgres]:
 def site(server: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresSite]:
     with PostgresSite(tmp_path_factory.mktemp("site") / "data", server) as site:
         assert site.address
-        site.add_agent("slow", parameters={"pause": 0.2})
+        site.add_agent("slow", parameters={"pause": 0.08})
         site.add_user("alice")
         yield site
 
@@ -93,7 +96,11 @@ def test_a_restarted_database_keeps_no_task_from_being_done_and_no_page_from_bei
     site.wait_for_calls(task, 3)
     server.stop(mode)
     try:
-        assert status(alice, alice.conversation) >= 500
+        began = time.monotonic()
+        code, health = site.get("/healthz")
+        assert (code, '"database": "down"' in health) == (503, True)
+        assert time.monotonic() - began < SOON
+        assert status(alice, alice.conversation) >= 500  # So late that the task has given up waiting, too.
     finally:
         server.start()
     pages = ["/", alice.conversation, f"/t/{task}/", "/search/?q=count"] * 10
