@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -24,6 +26,7 @@ from executor.core.events import (
     ToolCallComplete,
     ToolCallStarted,
 )
+from executor.core.llms._wire import GRACE
 from executor.core.llms.base import BaseLlm
 from executor.core.messages import Message, ToolResult, ToolSpec, tool, user
 from tests.fakes.model_server import ModelServer
@@ -268,3 +271,114 @@ class WireContract(LlmContract):
             user("Go on."),
         ]
         assert finished(await ask(llm, transcript)).message.text == "Fine."
+
+    # --- who is asked, and with what ----------------------------------------------------------------------------------
+
+    async def test_the_environment_changes_nothing(
+        self, llm: BaseLlm, model_server: ModelServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in ("OPENAI_BASE_URL", "ANTHROPIC_BASE_URL", "GOOGLE_GEMINI_BASE_URL", "GOOGLE_VERTEX_BASE_URL"):
+            monkeypatch.setenv(name, "http://127.0.0.1:9/v1")
+        for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
+            monkeypatch.setenv(name, "http://127.0.0.1:9")
+        for name in ("OPENAI", "ANTHROPIC"):
+            monkeypatch.setenv(f"{name}_CUSTOM_HEADERS", "X-Leak: 1\nAuthorization: Bearer leak")
+        for name in (
+            "OPENAI_API_KEY", "OPENAI_ADMIN_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "ANTHROPIC_API_KEY",
+            "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_PROFILE", "GOOGLE_API_KEY", "GEMINI_API_KEY", "GOOGLE_CLOUD_PROJECT",
+        ):  # fmt: skip
+            monkeypatch.setenv(name, "leak")
+        for name in ("GOOGLE_GENAI_USE_VERTEXAI", "GOOGLE_GENAI_USE_ENTERPRISE"):
+            monkeypatch.setenv(name, "true")
+        monkeypatch.setenv("GOOGLE_GENAI_API_VERSION", "leak")
+        finished(await ask(type(llm)(llm.endpoint), "Hi"))
+        (request,) = model_server.asked
+        assert "leak" not in json.dumps([request.path, request.headers]).lower()
+        assert llm.endpoint.api_key in json.dumps(request.headers)
+
+    async def test_a_redirect_is_not_followed(self, llm: BaseLlm, model_server: ModelServer) -> None:
+        model_server.reset()
+        model_server.script([Turn(fault="redirect")])
+        error = failed(await ask(llm, "Hi")).error
+        assert (error.kind, error.status) == ("not_found", 307)
+        assert len(model_server.requests) == 1
+
+    async def test_the_key_is_in_no_error(self, llm: BaseLlm, model_server: ModelServer) -> None:
+        key = llm.endpoint.api_key
+        model_server.reset()
+        model_server.script([Turn(text="a b c", fault="error_event", message=f"The key {key} gave up.")])
+        model_server.api_key = key
+        in_answer = failed(await ask(llm, "Hi")).error
+        model_server.api_key = "another"
+        refused = failed(await ask(llm, "Hi")).error
+        assert refused.kind == "auth"
+        assert "API key" in refused.message
+        assert "gave up" in in_answer.message
+        for error in (in_answer, refused):
+            assert key not in f"{error!r} {error.message} {error.hint} {llm.endpoint!r}"
+
+    @pytest.mark.parametrize("key", ["käse", "two\nlines", "“quoted”"])
+    async def test_a_key_that_cannot_be_one_is_a_failure_to_sign_in(
+        self, llm: BaseLlm, model_server: ModelServer, key: str
+    ) -> None:
+        error = failed(await ask(type(llm)(replace(llm.endpoint, api_key=key)), "Hi")).error
+        assert error.kind == "auth"
+        assert key not in error.message
+        assert model_server.requests == []
+
+    async def test_a_server_that_is_not_there_is_a_failure_to_connect(
+        self, llm: BaseLlm, model_server: ModelServer
+    ) -> None:
+        with ModelServer() as gone:
+            pass
+        address = llm.endpoint.base_url.replace(str(model_server.port), str(gone.port))
+        error = failed(await ask(type(llm)(replace(llm.endpoint, base_url=address)), "Hi")).error
+        assert (error.kind, error.retryable) == ("connection", True)
+        assert f"127.0.0.1:{gone.port}" in error.message
+
+    @pytest.mark.parametrize("url", ["localhost:11434", "ftp://host/v1", "http://", "file:///etc/passwd"])
+    def test_an_address_that_is_none_is_refused(self, llm: BaseLlm, url: str) -> None:
+        with pytest.raises(ValueError, match="not the address of a model server"):
+            type(llm)(replace(llm.endpoint, base_url=url))
+
+    def test_one_model_can_be_asked_from_one_event_loop_after_another(
+        self, llm: BaseLlm, model_server: ModelServer
+    ) -> None:
+        async def once() -> str:
+            try:
+                return finished(await ask(llm, "Hi")).message.text
+            finally:
+                await llm.aclose()
+
+        model_server.reset()
+        model_server.script([Turn(text="one"), Turn(text="two")])
+        assert [asyncio.run(once()), asyncio.run(once())] == ["one", "two"]
+
+    async def test_connections_are_kept_and_shared(self, llm: BaseLlm, model_server: ModelServer) -> None:
+        before = model_server.connections
+        for key in ("first-key", "second-key"):
+            finished(await ask(type(llm)(replace(llm.endpoint, api_key=key)), "Hi"))
+        assert model_server.connections == before + 1
+
+    async def test_a_server_that_does_not_close_the_stream_is_not_waited_for(
+        self, llm: BaseLlm, model_server: ModelServer
+    ) -> None:
+        model_server.reset()
+        model_server.script([Turn(text="Done.", quirks=frozenset({"open_end"}))])
+        begun = time.perf_counter()
+        assert finished(await ask(llm, "Hi")).usage.output_tokens == 1
+        assert time.perf_counter() - begun < GRACE
+
+    @pytest.mark.parametrize(
+        "quirk", ["crlf", "cr", "bom", "comments", "extra_fields", "multi_line", "no_last_newline", "surrogate_halves"]
+    )
+    async def test_every_dialect_of_server_sent_events_is_read(
+        self, llm: BaseLlm, model_server: ModelServer, quirk: Any
+    ) -> None:
+        text = "Größe 😀 ok"
+        model_server.reset()
+        model_server.script([Turn(text=text, quirks=frozenset({quirk}), write=write) for write in (0, 3)])
+        for _ in range(2):
+            events = await ask(llm, "Hi")
+            assert (text_of(events), finished(events).message.text, finished(events).reason) == (text, text, "stop")
+            assert finished(events).usage.output_tokens == 3

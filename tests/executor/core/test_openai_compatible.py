@@ -16,7 +16,6 @@ from executor.core.events import ReasoningDelta, ToolCallStarted
 from executor.core.llms._http import close_http_client, http_client, retry_after, status_error
 from executor.core.llms._json import clean, dumps, parse_arguments
 from executor.core.llms._transcript import INTERRUPTED
-from executor.core.llms._wire import GRACE
 from executor.core.llms.base import Endpoint
 from executor.core.llms.factory import create_llm
 from executor.core.llms.openai_compatible import OpenAiCompatible
@@ -262,87 +261,20 @@ async def test_ids_of_calls_go_back_as_the_server_gave_them_but_nowhere_else(
 # --- who is asked, and with what ------------------------------------------------------------------------------------
 
 
-async def test_the_environment_changes_nothing(model_server: ModelServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("OPENAI_BASE_URL", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "all_proxy"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9/v1")
-    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Leak: 1\nAuthorization: Bearer leak")
-    for name in ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
-        monkeypatch.setenv(name, "leak")
-    llm = OpenAiCompatible(Endpoint("m", model_server.base_url, KEY))
-    await sent(llm, model_server, user("Hi"))
-    headers = model_server.asked[0].headers
-    assert headers["authorization"] == f"Bearer {KEY}"
-    assert "leak" not in json.dumps(headers)
-    assert not [name for name in headers if name.startswith(("openai", "x-leak", "cookie"))]
-    assert headers["user-agent"] == "AgentSite"
-
-
 async def test_a_server_without_keys_is_asked_without_one(
     model_server: ModelServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "leak")
     await sent(OpenAiCompatible(Endpoint("m", model_server.base_url)), model_server, user("Hi"))
-    assert model_server.asked[0].headers["authorization"] == "Bearer none"
-
-
-async def test_a_redirect_is_not_followed(llm: OpenAiCompatible, model_server: ModelServer) -> None:
-    model_server.script([Turn(fault="redirect")])
-    error = failed(await ask(llm, "Hi")).error
-    assert (error.kind, error.status) == ("not_found", 307)
-    assert len(model_server.requests) == 1
-
-
-async def test_the_key_is_in_no_error(llm: OpenAiCompatible, model_server: ModelServer) -> None:
-    model_server.api_key = "another"
-    error = failed(await ask(llm, "Hi")).error
-    assert error.kind == "auth"
-    assert "Incorrect API key provided" in error.message
-    assert KEY not in f"{error!r} {error.message} {llm.endpoint!r}"
-
-
-@pytest.mark.parametrize("key", ["käse", "two\nlines", "“quoted”"])
-async def test_a_key_that_cannot_be_one_is_a_failure_to_sign_in(model_server: ModelServer, key: str) -> None:
-    llm = OpenAiCompatible(Endpoint("m", model_server.base_url, key))
-    error = failed(await ask(llm, "Hi")).error
-    assert error.kind == "auth"
-    assert key not in error.message
-    assert model_server.requests == []
-
-
-async def test_a_server_that_is_not_there_is_a_failure_to_connect(llm: OpenAiCompatible) -> None:
-    with ModelServer() as gone:
-        pass
-    nowhere = OpenAiCompatible(Endpoint("m", gone.base_url, KEY))
-    error = failed(await ask(nowhere, "Hi")).error
-    assert (error.kind, error.retryable) == ("connection", True)
-    assert f"127.0.0.1:{gone.port}" in error.message
+    headers = model_server.asked[0].headers
+    assert (headers["authorization"], headers["user-agent"]) == ("Bearer none", "AgentSite")
+    assert not [name for name in headers if name.startswith(("openai", "cookie"))]
 
 
 @pytest.mark.parametrize("url", ["", "localhost:11434", "ftp://host/v1", "http://", "file:///etc/passwd"])
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="not the address of a model server"):
         OpenAiCompatible(Endpoint("m", url))
-
-
-def test_one_model_can_be_asked_from_one_event_loop_after_another(
-    llm: OpenAiCompatible, model_server: ModelServer
-) -> None:
-    async def once() -> Any:
-        try:
-            return finished(await ask(llm, "Hi")).message.text
-        finally:
-            await llm.aclose()
-
-    model_server.script([Turn(text="one"), Turn(text="two")])
-    assert [asyncio.run(once()), asyncio.run(once())] == ["one", "two"]
-
-
-async def test_connections_are_kept_and_shared(model_server: ModelServer) -> None:
-    before = model_server.connections
-    for key in ("first-key", "second-key", "third-key"):
-        model_server.script([Turn(text="Hi.")])
-        finished(await ask(OpenAiCompatible(Endpoint("m", model_server.base_url, key)), "Hi"))
-    assert model_server.connections == before + 1
 
 
 async def test_hundreds_are_answered_at_once(model_server: ModelServer) -> None:
@@ -447,15 +379,6 @@ async def test_a_server_that_rejects_stream_options_is_asked_once_without_and_th
     model_server.script([Turn(text="one", quirks=frozenset({"rejects_stream_options"})), Turn(text="two")])
     assert [text_of(await ask(llm, "Hi")) for _ in range(2)] == ["one", "two"]
     assert ["stream_options" in request.body for request in model_server.asked] == [True, False, False]
-
-
-async def test_a_server_that_does_not_close_the_stream_is_not_waited_for(
-    llm: OpenAiCompatible, model_server: ModelServer
-) -> None:
-    model_server.script([Turn(text="Done.", quirks=frozenset({"open_end"}))])
-    begun = time.perf_counter()
-    assert finished(await ask(llm, "Hi")).usage.output_tokens == 1
-    assert time.perf_counter() - begun < GRACE
 
 
 async def test_a_cut_off_after_the_end_of_the_answer_does_no_harm(
