@@ -44,6 +44,10 @@ _SCHEMA_WORDS = {
     "anyOf", "allOf", "$ref", "$defs", "format", "minItems",
 }  # fmt: skip
 
+_PAGE = {"title": "Zebras", "url": "https://example.org"}
+_FOUND = {"type": "web_search_result", **_PAGE, "encrypted_content": "RW5j", "page_age": None}
+_CITED = {"type": "web_search_result_location", **_PAGE, "cited_text": "Striped.", "encrypted_index": "RW8="}
+
 
 # --- in -------------------------------------------------------------------------------------------------------------
 
@@ -447,10 +451,9 @@ def _answer(turn: Turn, request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     if "server_tool" in turn.quirks:
         yield {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "zebras"}}
         if turn.finish != "pause_turn":
-            yield {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": [{"type": "found"}]}
+            yield {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": [_FOUND]}
     if turn.text:
-        cited = {"citations": [{"type": "web_search_result_location", "url": "https://example.org"}]}
-        yield {"type": "text", "text": turn.text} | (cited if "server_tool" in turn.quirks else {})
+        yield {"type": "text", "text": turn.text} | ({"citations": [_CITED]} if "server_tool" in turn.quirks else {})
     for position, call in enumerate(turn.calls):
         if "interleaved" in turn.quirks and position:
             yield {"type": "thinking", "thinking": f"And {position}.", "signature": _sign(name, f"And {position}.")}
