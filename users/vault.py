@@ -56,12 +56,9 @@ def _from_file(file: Path, changed_at: int, inode: int) -> Keyring:
     return _parsed(read(file))
 
 
-@sensitive_variables()
+@sensitive_variables()  # For what is called from here, too.
 def _parsed(text: str) -> Keyring:
-    try:
-        return parse(text)
-    except KeyringError as error:
-        raise KeyringError(str(error)) from None  # Without the frame that has the keys, which an error page would show.
+    return parse(text)
 
 
 @sensitive_variables("plaintext")

@@ -20,7 +20,7 @@ from django.utils import timezone
 from django.views.debug import ExceptionReporter
 
 from tests.users.conftest import PASSWORD
-from users import api_keys, keyring
+from users import api_keys, keyring, vault
 from users.api_keys import add, find, live, reveal, revoke, touch
 from users.models import ApiKey, KeyState, User
 from users.vault import KeyringError, NeedsReentry
@@ -348,7 +348,7 @@ class TestASecret:
         for text in (repr(key), str(key), repr(ApiKey.objects.all()), repr(list(live().values())), out.getvalue()):
             assert not tells(text)
         settings.KEYRING = f"{RING},garbled"
-        pages = [error_page(add, alice, "gpt", CANARY), error_page(reveal, key)]
+        pages = [error_page(add, alice, "gpt", CANARY), error_page(reveal, key), error_page(vault.encrypt, 1, CANARY)]
         settings.KEYRING = NEW
         pages.append(error_page(reveal, key))
         for page in pages:

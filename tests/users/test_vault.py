@@ -78,6 +78,20 @@ class TestASecret:
         with pytest.raises(NeedsReentry):
             decrypt(7, stored.replace("v1:a:", "v1:b:"))
 
+    @pytest.mark.parametrize(
+        ("owner", "stored"),
+        [
+            (7, "AAECAwQFBgcICQoLgDzRtFaJYKBoqsph5wBKEI9e5wVRtse6QojrIGMjiN0bRykQKyvZ6jmKq1LPDxM="),
+            (None, "AAECAwQFBgcICQoLRTF9hH4jlwTCJzUc_2lo3_Pgb24NTo337I-Y9eFl6tIbRQAgVtyLarnmmA_yN00="),
+        ],
+    )
+    def test_that_was_stored_by_the_first_version_is_read_by_every_later_one(
+        self, settings: Any, owner: int | None, stored: str
+    ) -> None:
+        # Made without our code: HKDF-SHA256 of the ring key with the info "agentsite api keys, person 7", AES-256-GCM.
+        settings.KEYRING = f"a:{GOOD_KEY}"
+        assert decrypt(owner, f"v1:a:{stored}", "gpt ") == CANARY
+
     def test_looks_different_each_time_and_like_nothing_of_its_text(self) -> None:
         one, other = encrypt(7, CANARY), encrypt(7, CANARY)
         assert one.rpartition(":")[2][:16] != other.rpartition(":")[2][:16]
