@@ -23,12 +23,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.fakes import chat_completions, messages_api, responses, script
+from tests.fakes import chat_completions, generate_content, messages_api, responses, script
 from tests.fakes.script import Quirk, Turn
 from tests.fakes.streaming import Frame
 from tests.fakes.wire import Wire
 
-FORMATS: tuple[Wire, ...] = (messages_api, chat_completions, responses)
+FORMATS: tuple[Wire, ...] = (generate_content, messages_api, chat_completions, responses)
 MODELS = ("echo", "scripted", "stream-200-50")
 
 _REASONS = {200: "OK", 307: "Temporary Redirect", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found"}
@@ -47,6 +47,7 @@ _REFUSALS: dict[str, tuple[int, str]] = {
     "503": (503, "Loading model."),
     "529": (529, "Overloaded."),
     "quota": (429, "You exceeded your current quota."),
+    "api_key_invalid": (400, "API key not valid. Please pass a valid API key."),
     "context": (400, "The maximum context length is 8192 tokens."),
     "context_llama_cpp": (400, "the request exceeds the available context size"),
 }
@@ -68,6 +69,7 @@ class Request:
     headers: dict[str, str]
     raw: bytes
     body: Any = None
+    query: str = ""
     status: int = 0
     time: float = field(default_factory=time.time)
     #: Set when the client went away before the answer was complete.
@@ -205,7 +207,8 @@ class ModelServer:
         if wire is None:
             return _send(request, writer, 404, chat_completions.error_body(404, "", "Not found."))
         if not self._accepts(wire.key(request.headers)):
-            return self._refuse(request, writer, wire, "401")
+            # Google calls a wrong key a bad request.
+            return self._refuse(request, writer, wire, "api_key_invalid" if wire is generate_content else "401")
         try:
             request.body = json.loads(request.raw.decode())
         except ValueError:
@@ -214,7 +217,8 @@ class ModelServer:
         if sentence := wire.headers_objection(request.headers) or wire.objection(request.path, request.body):
             return _send(request, writer, 400, wire.error_body(400, "", sentence))
         try:
-            turn = self._turn(wire.model(request.path, request.body), wire.messages(request.body))
+            asked = {**request.body, "model": wire.model(request.path, request.body)}
+            turn = self._turn(asked["model"], wire.messages(request.body))
         except Exception as error:
             return _send(request, writer, 500, wire.error_body(500, "", f"The script does not fit: {error!r}"))
         for quirk, (words, sentence) in _REJECTS.items():
@@ -238,13 +242,13 @@ class ModelServer:
                 return False
         response_id = f"resp-{next(self._ids)}"
         if "json_body" in turn.quirks:
-            return _send(request, writer, 200, wire.whole(turn, request.body, response_id))
+            return _send(request, writer, 200, wire.whole(turn, asked, response_id))
         request.status = 200
         writer.write(
             b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nCache-Control: no-cache\r\n"
             b"X-Request-Id: req_%d\r\nTransfer-Encoding: chunked\r\n\r\n" % next(self._ids)
         )
-        play = _chunked(wire.frames(turn, request.body, response_id), turn.write)
+        play = _chunked(wire.frames(turn, asked, response_id), turn.write)
         if not await self._pacer.play(play, reader, writer.transport):
             request.disconnected.set()
             return False
@@ -319,7 +323,8 @@ async def _read_request(reader: asyncio.StreamReader) -> Request | None:
     method, path, _ = first.split(" ", 2)
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     body = await reader.readexactly(int(headers.get("content-length", 0)))
-    return Request(method, path.partition("?")[0], headers, body)
+    path, _, query = path.partition("?")
+    return Request(method, path, headers, body, query=query)
 
 
 class _Pacer:

@@ -20,7 +20,7 @@ Fault = Literal[
     "",
     # instead of an answer
     "400", "401", "403", "404", "408", "409", "413", "422", "429", "500", "503", "529",
-    "quota", "context", "context_llama_cpp", "html_502", "html_200", "empty_200", "hang", "redirect",
+    "quota", "context", "context_llama_cpp", "api_key_invalid", "html_502", "html_200", "empty_200", "hang", "redirect",
     # in the middle of it, behind `after` chunks
     "drop", "clean_end", "half_frame", "malformed", "error_event", "stall",
 ]  # fmt: skip
@@ -39,6 +39,8 @@ Quirk = Literal[
     # of Messages: more and other blocks than words, thoughts and calls
     "redacted_thinking", "trailing_thought", "interleaved", "server_tool", "blank_text", "caller",
     "unknown_events", "unknown_delta",
+    # of generateContent: line ends that are not Google's, how the parts lie, what is signed, how it is refused
+    "lf", "no_parts", "calls_apart", "unknown_parts", "signed_text", "no_signatures", "prompt_block", "raw_error",
 ]  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 
 def codes(error: dict[str, Any]) -> list[str]:
-    """Further codes of the error object, in lower case. A quota that no minute of waiting fills is as OpenAI calls it."""
+    """Further codes of the error object, in lower case. A quota that waiting a minute does not fill has OpenAI's."""
     found = [str(detail.get("reason") or "").lower() for detail in _details(error)]
     quotas = [violation.get("quotaId") for detail in _details(error) for violation in _dicts(detail.get("violations"))]
     message = str(error.get("message") or "").lower()
