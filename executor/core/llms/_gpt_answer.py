@@ -170,8 +170,9 @@ class GptAnswer(Answer):
 
     def _take_arguments(self, event: JsonDict) -> Iterator[ModelEvent]:
         call = self._call_of(event, event.get("item_id")) or (self._calls[-1] if self._calls else None)
-        # Of a call that was not announced, `response.output_item.done` will tell.
-        if call and isinstance(fragment := event.get("delta"), str) and fragment:
+        if call is None or call.position in self._done_calls:
+            return  # Of a call that was not announced, `response.output_item.done` will tell.
+        if isinstance(fragment := event.get("delta"), str) and fragment:
             call.fragments.append(fragment)
             yield ToolCallDelta(call.position, clean(fragment))
 
