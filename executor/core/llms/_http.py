@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 import time
 from collections.abc import Mapping
@@ -163,6 +164,8 @@ def status_error(
     if kind is None:
         kind = "server" if status >= 500 or status == 200 else "not_found" if status < 400 else "bad_request"
     delay = retry_after(headers, now=now)
+    if delay is None and kind == "rate_limit":
+        delay = _spoken_delay(text)
     return LLMError(
         kind,
         f"{_lead(status)}{': ' + text if text else '.'}",
@@ -208,6 +211,16 @@ def retry_after(headers: Mapping[str, str], *, now: float | None = None) -> floa
             return None
     # The comparison also turns NaN away.
     return max(seconds, 0.0) if seconds < float("inf") else None
+
+
+def _spoken_delay(text: str) -> float | None:
+    """Seconds to wait as OpenAI's sentence has them ("1m30s", "6.57s", "120ms"); in mid-answer nothing else tells."""
+    found = re.search(r"try again in (?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)(ms|s))?", text)
+    if not found or not any(found.groups()):
+        return None
+    hours, minutes, rest, unit = found.groups()
+    seconds = float(rest or 0) / (1000 if unit == "ms" else 1)
+    return int(hours or 0) * 3600 + int(minutes or 0) * 60 + seconds
 
 
 def _lead(status: int) -> str:

@@ -254,7 +254,8 @@ class WireContract(LlmContract):
                     streaming.set()
 
         task = asyncio.create_task(listen())
-        await streaming.wait()
+        async with asyncio.timeout(10):
+            await streaming.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

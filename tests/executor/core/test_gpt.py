@@ -547,6 +547,24 @@ def test_codes_of_failures_in_mid_answer_are_known(code: str, kind: str, way: st
     assert status_error(200, broken.value.body, {}).kind == kind
 
 
+@pytest.mark.parametrize(
+    ("words", "seconds"),
+    [("6.57s", 6.57), ("120ms", 0.12), ("1m30s", 90), ("2h5m", 7500), ("7m", 420), ("a moment", None), ("", None)],
+)
+def test_how_long_to_wait_is_read_from_the_sentence_where_nothing_else_says_it(
+    words: str, seconds: float | None
+) -> None:
+    error = {
+        "type": "tokens",
+        "code": "rate_limit_exceeded",
+        "message": f"Limit 30000. Please try again in {words}. Go.",
+    }
+    event = {"type": "error", "error": error}
+    assert status_error(200, event, {}).retry_after == seconds
+    assert status_error(429, event, {"retry-after": "3"}).retry_after == 3
+    assert status_error(400, {"error": error | {"code": "x"}}, {}).retry_after is None
+
+
 @pytest.mark.parametrize(("fault", "words"), [("html_200", "web page"), ("empty_200", "before it was complete")])
 async def test_a_200_without_an_answer_in_it_is_a_failure(
     llm: Gpt, model_server: ModelServer, fault: Any, words: str
