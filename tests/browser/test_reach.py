@@ -183,7 +183,7 @@ def test_the_lists_of_administration_fit_a_desk_and_their_page_a_phone(tab: Tab)
 from executor.models import Agent
 from users.models import User
 User.objects.filter(username={tab.name!r}).update(is_staff=True, is_superuser=True, username="a-name-of-20-letters")
-Agent.objects.get_or_create(name="long", title="Analyst with a rather long title", provider="openai_compatible",
+Agent.objects.get_or_create(name="long", title="Somebody with a rather long title", provider="openai_compatible",
     model="qwen3-coder:30b-a3b-q4_K_M", base_url="http://127.0.0.1:1/v1", enabled=False)
 """)
     tab.say("Which of these orders came late, and why?", Turn(calls=(call("current_time"),)), HELLO)
@@ -198,6 +198,7 @@ Agent.objects.get_or_create(name="long", title="Analyst with a rather long title
         tab.go(f"/admin/{path}/")
         assert tab.run(TOO_WIDE) <= 0, path
         assert tab.find("#header").evaluate("header => header.scrollHeight - header.clientHeight") <= 0, path
+    tab.site.python("from executor.models import Agent; Agent.objects.filter(name='long').delete()")
 
 
 # --- without JavaScript ----------------------------------------------------------------------------------------------
