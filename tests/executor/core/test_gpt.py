@@ -65,10 +65,12 @@ class TestContract(WireContract):
 
 
 async def sent(llm: Gpt | OpenAiCompatible, server: ModelServer, *messages: Message, **more: Any) -> Any:
-    """The body that the server gets, which it has found acceptable."""
+    """The body that the server gets, which it has found acceptable as it is."""
+    before = len(server.asked)
     server.script([Turn(text="Good.")])
     finished(await ask(llm, messages, **more))
-    return server.asked[-1].body
+    (request,) = server.asked[before:]
+    return request.body
 
 
 async def answered(llm: Gpt, server: ModelServer, turn: Turn) -> Message:
@@ -219,7 +221,7 @@ async def test_calls_that_were_no_json_or_never_answered_go_back_as_what_is_acce
 def test_the_sdk_is_imported_only_when_a_model_is_asked() -> None:
     code = (
         "import sys; from executor.core.llms.base import Endpoint; from executor.core.llms.factory import create_llm;"
-        "create_llm('gpt', Endpoint('m'), effort='low'); print({'openai', 'httpx2'} & sys.modules.keys())"
+        "create_llm('gpt', Endpoint('m'), effort='low'); print({'openai', 'anthropic', 'google.genai'} & sys.modules.keys())"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
 
@@ -324,6 +326,27 @@ async def test_reasoning_that_is_not_in_the_item_is_left_out_with_the_ids_that_p
     body = await sent(llm, model_server, user("?"), message, results_of(message))
     assert [item["type"] for item in body["input"][1:4]] == ["message", "function_call", "function_call"]
     assert not any({"id", "status"} & item.keys() for item in body["input"])
+
+
+@pytest.mark.parametrize("way", ["nothing follows it", "something else follows it"])
+def test_reasoning_that_led_to_nothing_that_is_left_does_not_go_back(way: str) -> None:
+    """OpenAI refuses it."""
+    thought = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "x"}
+    said = {"type": "message", "id": "msg_0", "status": "completed", "role": "assistant",
+            "content": [{"type": "output_text", "text": "I look."}]}  # fmt: skip
+    cut = {"type": "function_call", "id": "fc_2", "call_id": "c", "name": "look_up", "arguments": '{"wo'}
+    answer = GptAnswer()
+    items = [said, thought, cut] if way == "nothing follows it" else [thought, said, cut]
+    for item in items:
+        list(answer.feed({"type": "response.output_item.done", "item": item}))
+    list(
+        answer.feed(
+            {"type": "response.incomplete", "response": {"incomplete_details": {"reason": "max_output_tokens"}}}
+        )
+    )
+    list(answer.close())
+    assert [item["type"] for item in answer.native] == (["message"] if items[0] is said else ["reasoning", "message"])
+    assert not any({"id", "status"} & item.keys() for item in answer.native)
 
 
 async def test_fields_that_are_sent_to_us_but_refused_from_us_are_left_out(llm: Gpt, model_server: ModelServer) -> None:
