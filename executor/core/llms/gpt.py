@@ -29,6 +29,7 @@ _ENCRYPTED_REASONING = "reasoning.encrypted_content"
 class Gpt(WireLlm):
     type: ClassVar[str] = "gpt"
     api: ClassVar[str] = "responses"
+    sdk: ClassVar[str] = "openai"
     default_base_url: ClassVar[str] = "https://api.openai.com/v1"
     PARAMETERS: ClassVar[tuple[Parameter, ...]] = (
         Parameter(
