@@ -176,6 +176,9 @@ AGENTS_FILE = Path(env.str("AGENTS_FILE", default=str(BASE_DIR / "agents.yaml"))
 FUNCTIONS_DIR = Path(env.str("FUNCTIONS_DIR", default=str(DATA_DIR / "functions")))
 # Hosts that functions may reach although their address is private. Everything public is reachable, nothing else is.
 FETCH_ALLOWED_HOSTS = env.list("FETCH_ALLOWED_HOSTS", default=[])
+# Hosts ("ollama", "10.0.0.7:8000") that models of people's own agents may have although their address is private.
+# Who may edit agents in admin can connect to any.
+MODEL_HOSTS = env.list("MODEL_HOSTS", default=[])
 # How long files made by functions are kept once no conversation refers to them.
 RESOURCE_DAYS = env.int("RESOURCE_DAYS", default=30)
 

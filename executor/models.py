@@ -20,7 +20,7 @@ from uuid_utils.compat import uuid7
 
 from executor.core.config import AgentConfig
 from executor.core.limits import Limits
-from executor.core.llms.factory import LLMS
+from executor.core.llms.factory import LLMS, llm_class
 from executor.keys import key_variable
 from users.models import ApiKey
 
@@ -31,8 +31,7 @@ def default_functions() -> list[str]:
 
 def provider_choices() -> list[tuple[str, str]]:
     """Asked for when needed, so that a new model is not a new migration."""
-    labels = {"demo": "Demonstration", "openai_compatible": "OpenAI-compatible server"}
-    return [(name, labels.get(name, name)) for name in LLMS]
+    return [(name, llm_class(name).label or name) for name in LLMS]
 
 
 class Agent(models.Model):

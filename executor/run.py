@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
-import os
 import time
 from contextlib import aclosing
 from uuid import UUID
@@ -27,12 +26,12 @@ from executor.core.events import (
 )
 from executor.core.executor import TaskSolver
 from executor.core.limits import Spent
-from executor.core.llms.base import BaseLlm, Endpoint
+from executor.core.llms.base import BaseLlm
 from executor.core.llms.factory import create_llm
+from executor.credentials import credentials
 from executor.database import in_database
 from executor.history import transcript
 from executor.journal import MAX_STALLED_ATTEMPTS, Journal, LeaseLost
-from executor.keys import key_variable
 from executor.live import Publisher
 from executor.models import Status
 from executor.toolset import Toolset
@@ -137,7 +136,7 @@ class Run:
         journal, config = self.journal, self.journal.config
         toolset = Toolset(config.functions, journal.task.user_id, journal.task_id)
         messages, spent = await in_database(transcript, journal.task, config.instructions)
-        solver = TaskSolver(_llm(journal), toolset, limits=config.limits)
+        solver = TaskSolver(await in_database(_llm, journal), toolset, limits=config.limits)
         try:
             async with aclosing(solver.run(messages, spent)) as events:
                 async for event in events:
@@ -240,23 +239,10 @@ class Stalled(TaskExecutionError):
 
 
 def _llm(journal: Journal) -> BaseLlm:
-    """The agent's model. Its key is read here, at the time of the call, and is kept nowhere."""
+    """The agent's model, with the key that it is asked with."""
     config = journal.config
     try:
-        variable = key_variable(config.api_key_variable)
-    except ValueError as error:  # A version from before this rule.
-        raise TaskExecutionError(
-            f"The agent “{config.title}” names a variable that may not be its key. {error}",
-            hint="An administrator can correct the agent's settings.",
-        ) from None
-    endpoint = Endpoint(config.model, config.base_url, os.environ.get(variable, "") if variable else "")
-    if variable and not endpoint.api_key:
-        raise TaskExecutionError(
-            f"The agent “{config.title}” has no key: the environment variable {variable} is not set.",
-            hint="An administrator sets it and restarts AgentSite, or chooses another agent.",
-        )
-    try:
-        return create_llm(config.provider, endpoint, **config.parameters)
+        return create_llm(config.provider, credentials(config, journal.task.user).endpoint, **config.parameters)
     except (ValueError, TypeError) as error:
         raise TaskExecutionError(str(error), hint="An administrator can correct the agent's settings.") from error
 

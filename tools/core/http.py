@@ -45,10 +45,12 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
     So a name that resolves to something else a moment later gains nothing: it is not looked up again. TLS still
     verifies the certificate for the host's name. No proxies, nothing from the environment, no connection kept.
 
-    allowed_hosts: names (or literal addresses) that may lie anywhere, because the administrator said so.
+    allowed_hosts: names (or literal addresses) that may lie anywhere, because the administrator said so; with a port
+    ("localhost:11434") at that port only. setting: where the administrator says so.
     """
 
-    def __init__(self, allowed_hosts: Collection[str] = ()) -> None:
+    def __init__(self, allowed_hosts: Collection[str] = (), *, setting: str = "FETCH_ALLOWED_HOSTS") -> None:
+        self._setting = setting
         self._allowed = {_canonical(host) for host in allowed_hosts}
         self._inner = httpx2.AsyncHTTPTransport(
             trust_env=False, limits=httpx2.Limits(max_keepalive_connections=0, max_connections=20)
@@ -75,11 +77,11 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         except (OSError, UnicodeError) as error:
             raise httpx2.ConnectError(f"The host {host} cannot be found.") from error
         addresses = list(dict.fromkeys(ipaddress.ip_address(sockaddr[0]) for *_, sockaddr in found))
-        if host not in self._allowed and not all(map(is_public, addresses)):
+        if not {host, f"{host}:{port}"} & self._allowed and not all(map(is_public, addresses)):
             # One private address among public ones is how rebinding begins, so the whole host is refused.
             raise RefusedAddress(
-                f"The host {host} is not on the public internet, so it is not fetched. "
-                "An administrator can allow it in FETCH_ALLOWED_HOSTS."
+                f"The host {host} is not on the public internet, so it is not asked. "
+                f"An administrator can allow it in {self._setting}."
             )
         return addresses
 

@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 from executor.core.errors import LLMError, LLMErrorKind
 from executor.core.llms import _google_error
 from executor.core.llms._json import clean
+from tools.core.http import GuardedTransport, RefusedAddress
 
 if TYPE_CHECKING:
     import httpx2
@@ -25,32 +26,39 @@ MAX_IDLE_CONNECTIONS = 32
 _DETAIL_CHARS = 300
 
 # A client is bound to the loop that first used it, so each loop has its own.
-_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx2.AsyncClient] = WeakKeyDictionary()
+_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[frozenset[str] | None, httpx2.AsyncClient]]
+_clients = WeakKeyDictionary()
 
 
-def http_client() -> httpx2.AsyncClient:
-    """The client of the running loop.
+def http_client(allowed_hosts: frozenset[str] | None = None) -> httpx2.AsyncClient:
+    """The client of the running loop; see `Endpoint.allowed_hosts`.
 
     No proxies or credentials from the environment, and no redirects: both would take keys to other hosts.
     """
-    import httpx2
-
-    loop = asyncio.get_running_loop()
-    client = _clients.get(loop)
+    clients = _clients.setdefault(asyncio.get_running_loop(), {})
+    client = clients.get(allowed_hosts)
     if client is None or client.is_closed:
-        limits = httpx2.Limits(
-            max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_IDLE_CONNECTIONS, keepalive_expiry=30
-        )
-        client = _clients[loop] = httpx2.AsyncClient(
-            verify=ssl.create_default_context(), trust_env=False, follow_redirects=False, limits=limits
-        )
+        client = clients[allowed_hosts] = _new_client(allowed_hosts)
     return client
 
 
+def _new_client(allowed_hosts: frozenset[str] | None) -> httpx2.AsyncClient:
+    import httpx2
+
+    if allowed_hosts is not None:
+        guard = GuardedTransport(allowed_hosts, setting="MODEL_HOSTS")
+        return httpx2.AsyncClient(transport=guard, trust_env=False, follow_redirects=False)
+    limits = httpx2.Limits(
+        max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_IDLE_CONNECTIONS, keepalive_expiry=30
+    )
+    return httpx2.AsyncClient(
+        verify=ssl.create_default_context(), trust_env=False, follow_redirects=False, limits=limits
+    )
+
+
 async def close_http_client() -> None:
-    """Close the client of the running loop; the next call opens a new one."""
-    client = _clients.pop(asyncio.get_running_loop(), None)
-    if client is not None:
+    """Close the clients of the running loop; the next call opens a new one."""
+    for client in _clients.pop(asyncio.get_running_loop(), {}).values():
         await client.aclose()
 
 
@@ -184,7 +192,9 @@ def transport_error(error: Exception, *, address: str, idle_timeout: float) -> L
     """The error that a broken connection stands for. `error` comes from httpx2, or from an SDK caused by httpx2."""
     import httpx2
 
-    cause = error if isinstance(error, httpx2.RequestError) else error.__cause__ or error
+    cause = error if isinstance(error, httpx2.RequestError | RefusedAddress) else error.__cause__ or error
+    if isinstance(cause, RefusedAddress):
+        return LLMError("bad_request", str(cause))
     if isinstance(cause, httpx2.ConnectTimeout):
         return LLMError("connection", f"{address} did not accept a connection within {CONNECT_TIMEOUT:g} seconds.")
     if isinstance(cause, httpx2.PoolTimeout):

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 class OpenAiSdk:
     """Posts ready bodies to one address with one key, over the connections of the running event loop."""
 
-    def __init__(self, base_url: str, api_key: str) -> None:
+    def __init__(self, base_url: str, api_key: str, allowed_hosts: frozenset[str] | None) -> None:
         self._base_url = base_url
         self._api_key = api_key
+        self._allowed_hosts = allowed_hosts
         # The SDK's client and the HTTP client under it, which is another one on another event loop.
         self._made: tuple[AsyncOpenAI, httpx2.AsyncClient] | None = None
 
@@ -41,7 +42,7 @@ class OpenAiSdk:
         return response
 
     def _client(self) -> AsyncOpenAI:
-        http = http_client()
+        http = http_client(self._allowed_hosts)
         if self._made is None or self._made[1] is not http:
             # What is given here wins over the environment: in a server for many people, OPENAI_BASE_URL or
             # OPENAI_ORG_ID set for something else must redirect nobody.

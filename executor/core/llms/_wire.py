@@ -20,11 +20,13 @@ from urllib.parse import urlsplit
 from executor.core.errors import LLMError
 from executor.core.events import Failed, Finished, ModelEvent
 from executor.core.llms._answer import Answer, BrokenOff
-from executor.core.llms._http import CONNECT_TIMEOUT, close_http_client, status_error, transport_error
+from executor.core.llms._http import CONNECT_TIMEOUT, close_http_client, http_client, status_error, transport_error
+from executor.core.llms._json import clean
 from executor.core.llms._sse import MAX_EVENT_BYTES, SseDecoder
 from executor.core.llms.base import BaseLlm, Endpoint
 from executor.core.llms.parameters import RESPONSE_SCHEMA, schema_problem
 from executor.core.messages import JsonDict, Message, Native, ToolSpec
+from tools.core.http import RefusedAddress
 
 if TYPE_CHECKING:
     import httpx2
@@ -38,6 +40,12 @@ GRACE = 3.0
 DRAIN = 0.25
 
 _imported: set[str] = set()
+
+
+#: … for the list of models, in seconds.
+LIST_TIMEOUT = 20.0
+_MOST_MODELS = 2000
+_PLAIN = {"Accept": "application/json", "User-Agent": "AgentSite"}
 
 
 class Refusal(NamedTuple):
@@ -87,6 +95,10 @@ class WireLlm(BaseLlm):
     @abc.abstractmethod
     async def _post(self, body: JsonDict, timeouts: httpx2.Timeout) -> httpx2.Response:
         """The response, its status checked and its body unread. Raises what the SDK raises."""
+
+    def _models_request(self) -> tuple[str, dict[str, str]]:
+        """Path (behind the address) and headers of the request that lists the models."""
+        return "/models", {"Authorization": f"Bearer {self._api_key or 'none'}"}
 
     @abc.abstractmethod
     def _new_answer(self) -> Answer: ...
@@ -145,6 +157,21 @@ class WireLlm(BaseLlm):
     async def aclose(self) -> None:
         await close_http_client()
 
+    async def list_models(self) -> list[str]:
+        import httpx2
+
+        path, headers = self._models_request()
+        timeouts = httpx2.Timeout(LIST_TIMEOUT, connect=CONNECT_TIMEOUT)
+        http = http_client(self.endpoint.allowed_hosts)
+        try:
+            response = await http.get(f"{self._base_url}{path}", headers={**headers, **_PLAIN}, timeout=timeouts)
+            if response.status_code != 200:
+                body = _json_or_text(response)
+                raise status_error(response.status_code, body, response.headers, secret=self._api_key)
+            return _model_names(_json_or_text(response))
+        except Exception as problem:
+            raise self._explain(problem, LIST_TIMEOUT) from None
+
     def _explain(self, problem: Exception, idle_timeout: float) -> LLMError:
         import httpx2
 
@@ -154,8 +181,9 @@ class WireLlm(BaseLlm):
             return status_error(refusal.status, refusal.body, refusal.headers, secret=self._api_key)
         if isinstance(problem, BrokenOff):
             return status_error(200, problem.body, {}, secret=self._api_key)
-        cause = problem.__cause__ if isinstance(problem.__cause__, httpx2.RequestError) else problem
-        if isinstance(cause, httpx2.RequestError | TimeoutError | OSError):
+        expected = (httpx2.RequestError, RefusedAddress, TimeoutError, OSError)
+        cause = problem.__cause__ if isinstance(problem.__cause__, expected) else problem
+        if isinstance(cause, expected):
             return transport_error(cause, address=self._address, idle_timeout=idle_timeout)
         # Whatever else a server can provoke is its failure to answer, and must not take the worker along.
         logger.exception("unexpected error while reading an answer of %s", self._address)
@@ -188,6 +216,32 @@ async def _import(package: str) -> None:
     if package and package not in _imported:
         await asyncio.to_thread(import_module, package)
         _imported.add(package)
+
+
+# --- the list of models ---------------------------------------------------------------------------------------------
+
+
+def _json_or_text(response: httpx2.Response) -> Any:
+    try:
+        return response.json()
+    except ValueError:
+        return response.text
+
+
+def _model_names(body: Any) -> list[str]:
+    """Of the lists of OpenAI and Anthropic (`data`, `id`) and of Google (`models`, `name`)."""
+    listed = (body.get("data") or body.get("models")) if isinstance(body, dict) else None
+    if not isinstance(listed, list):
+        if isinstance(body, dict) and ("data" in body or "models" in body):
+            return []  # A server without any, Ollama says null.
+        raise LLMError("protocol", "The address answered, but not with a list of models. Check the base URL.")
+    found = [item.get("id") or item.get("name") for item in listed if isinstance(item, dict) and _generates(item)]
+    return [clean(name).removeprefix("models/")[:200] for name in found if isinstance(name, str)][:_MOST_MODELS]
+
+
+def _generates(item: JsonDict) -> bool:
+    methods = item.get("supportedGenerationMethods") or item.get("supportedActions")
+    return not isinstance(methods, list) or "generateContent" in methods
 
 
 # --- reading --------------------------------------------------------------------------------------------------------

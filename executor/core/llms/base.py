@@ -14,11 +14,16 @@ from executor.core.messages import Message, ToolSpec
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a model is asked and with which key. The key is shown nowhere, not even in `repr`."""
+    """Where a model is asked and with which key. The key is shown nowhere, not even in `repr`.
+
+    `allowed_hosts` is None where an administrator chose the address. Where somebody else did, it must lie on the public
+    internet, or be one of these: "host" or "host:port".
+    """
 
     model: str
     base_url: str = ""
     api_key: str = field(default="", repr=False)
+    allowed_hosts: frozenset[str] | None = None
 
 
 class BaseLlm(abc.ABC):
@@ -29,6 +34,13 @@ class BaseLlm(abc.ABC):
 
     #: The agent type that the factory knows this class by.
     type: ClassVar[str]
+    #: What people call the provider.
+    label: ClassVar[str] = ""
+    #: Whether nothing can be asked without a key, and where people get one.
+    needs_key: ClassVar[bool] = False
+    key_page: ClassVar[str] = ""
+    #: A small model of the provider, with which a key is tested.
+    test_model: ClassVar[str] = ""
     #: What an agent may set about it.
     PARAMETERS: ClassVar[tuple[Parameter, ...]] = ()
 
@@ -59,6 +71,10 @@ class BaseLlm(abc.ABC):
             if isinstance(event, Failed):
                 raise event.error
         raise AssertionError("a stream ended without Finished or Failed")
+
+    async def list_models(self) -> list[str]:
+        """The names of the models that can be asked there. Raises `LLMError`."""
+        return [self.endpoint.model] if self.endpoint.model else []
 
     async def aclose(self) -> None:  # noqa: B027  (most models have nothing to let go of)
         """Let go of what is shared by all calls on this event loop. Asking again afterwards is allowed."""

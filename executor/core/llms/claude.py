@@ -43,6 +43,10 @@ _ID = re.compile(r"[A-Za-z0-9_-]+")
 
 class Claude(WireLlm):
     type: ClassVar[str] = "claude"
+    label: ClassVar[str] = "Anthropic"
+    needs_key: ClassVar[bool] = True
+    key_page: ClassVar[str] = "https://platform.claude.com/settings/keys"
+    test_model: ClassVar[str] = "claude-haiku-5-5"
     api: ClassVar[str] = "messages"
     sdk: ClassVar[str] = "anthropic"
     default_base_url: ClassVar[str] = "https://api.anthropic.com"
@@ -177,7 +181,7 @@ class Claude(WireLlm):
     def _client(self) -> tuple[AsyncAnthropic, dict[str, Any]]:
         from anthropic import AsyncAnthropic
 
-        http = http_client()
+        http = http_client(self.endpoint.allowed_hosts)
         if self._made is None or self._made[1] is not http:
             # What is given here wins over the environment: in a server for many people, an ANTHROPIC_BASE_URL set for
             # something else must redirect nobody. An address with a version at its end is taken for the one before it.
@@ -192,6 +196,14 @@ class Claude(WireLlm):
             )
             self._made = client, http, self._headers(client)
         return self._made[0], self._made[2]
+
+    def _models_request(self) -> tuple[str, dict[str, str]]:
+        path = "/models" if self._base_url.endswith("/v1") else "/v1/models"
+        key = self._api_key or "none"
+        headers = {"Authorization": f"Bearer {key}", "anthropic-version": API_VERSION}
+        return f"{path}?limit=1000", headers if self._base_url == self.default_base_url else headers | {
+            "x-api-key": key
+        }
 
     def _headers(self, client: AsyncAnthropic) -> dict[str, Any]:
         """Exactly these are sent: neither the SDK's telemetry nor what ANTHROPIC_CUSTOM_HEADERS says."""

@@ -46,6 +46,10 @@ _CONFIG = "generationConfig"
 
 class Gemini(WireLlm):
     type: ClassVar[str] = "gemini"
+    label: ClassVar[str] = "Google Gemini"
+    needs_key: ClassVar[bool] = True
+    key_page: ClassVar[str] = "https://aistudio.google.com/apikey"
+    test_model: ClassVar[str] = "gemini-3.5-flash-lite"
     api: ClassVar[str] = "generate_content"
     sdk: ClassVar[str] = "google.genai"
     default_base_url: ClassVar[str] = "https://generativelanguage.googleapis.com"
@@ -177,7 +181,7 @@ class Gemini(WireLlm):
     async def _ask(self, body: JsonDict, timeouts: httpx2.Timeout) -> httpx2.Response:
         if self._client is None:
             self._client = _new_client(self._base_url, self._api_key)
-        exchange = _Exchange(dumps(body), timeouts)
+        exchange = _Exchange(http_client(self.endpoint.allowed_hosts), dumps(body), timeouts)
         token = _exchange.set(exchange)
         try:
             # The dot is what the SDK is told to send; the transport puts the body in its place.
@@ -195,6 +199,10 @@ class Gemini(WireLlm):
         assert exchange.response is not None
         return exchange.response
 
+    def _models_request(self) -> tuple[str, dict[str, str]]:
+        path = "/models" if _VERSION.search(self._base_url) else "/v1/models"
+        return f"{path}?pageSize=1000", {"x-goog-api-key": self._api_key or "none"}
+
     def _refusal(self, problem: Exception) -> Refusal | None:
         from google.genai.errors import APIError
 
@@ -210,6 +218,7 @@ class Gemini(WireLlm):
 class _Exchange:
     """What goes through the transport instead of what the SDK sends and gets."""
 
+    http: httpx2.AsyncClient
     body: bytes
     timeouts: httpx2.Timeout
     response: httpx2.Response | None = None
@@ -251,7 +260,8 @@ def _sdk_parts() -> tuple[httpx2.AsyncClient, httpx2.Client, ssl.SSLContext]:
 
     class Transport(httpx2.AsyncBaseTransport):
         async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-            exchange, http = _exchange.get(), http_client()
+            exchange = _exchange.get()
+            http = exchange.http
             headers = {
                 **{name: value for name, value in request.headers.items() if name not in _NOT_SENT},
                 "Accept": "text/event-stream",

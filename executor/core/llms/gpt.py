@@ -28,6 +28,10 @@ _ENCRYPTED_REASONING = "reasoning.encrypted_content"
 
 class Gpt(WireLlm):
     type: ClassVar[str] = "gpt"
+    label: ClassVar[str] = "OpenAI"
+    needs_key: ClassVar[bool] = True
+    key_page: ClassVar[str] = "https://platform.openai.com/api-keys"
+    test_model: ClassVar[str] = "gpt-6-luna"
     api: ClassVar[str] = "responses"
     sdk: ClassVar[str] = "openai"
     default_base_url: ClassVar[str] = "https://api.openai.com/v1"
@@ -69,7 +73,7 @@ class Gpt(WireLlm):
 
     def __init__(self, endpoint: Endpoint, **parameters: Any) -> None:
         super().__init__(endpoint, **parameters)
-        self._sdk = OpenAiSdk(self._base_url, self._api_key)
+        self._sdk = OpenAiSdk(self._base_url, self._api_key, endpoint.allowed_hosts)
         self._asks_for_reasoning = True
 
     @classmethod

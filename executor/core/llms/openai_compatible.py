@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 class OpenAiCompatible(WireLlm):
     type: ClassVar[str] = "openai_compatible"
+    label: ClassVar[str] = "OpenAI-compatible server"
     api: ClassVar[str] = "chat"
     sdk: ClassVar[str] = "openai"
     # Their order is that of the request.
@@ -41,7 +42,7 @@ class OpenAiCompatible(WireLlm):
 
     def __init__(self, endpoint: Endpoint, **parameters: Any) -> None:
         super().__init__(endpoint, **parameters)
-        self._sdk = OpenAiSdk(self._base_url, self._api_key)
+        self._sdk = OpenAiSdk(self._base_url, self._api_key, endpoint.allowed_hosts)
         self._asks_for_usage = True
 
     def _new_answer(self) -> Answer:

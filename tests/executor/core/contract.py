@@ -29,7 +29,7 @@ from executor.core.events import (
 from executor.core.llms._wire import GRACE
 from executor.core.llms.base import BaseLlm
 from executor.core.messages import Message, ToolResult, ToolSpec, tool, user
-from tests.fakes.model_server import ModelServer
+from tests.fakes.model_server import MODELS, ModelServer
 from tests.fakes.script import Call, Turn
 
 LOOK_UP = ToolSpec(
@@ -383,3 +383,28 @@ class WireContract(LlmContract):
             events = await ask(llm, "Hi")
             assert (text_of(events), finished(events).message.text, finished(events).reason) == (text, text, "stop")
             assert finished(events).usage.output_tokens == 3
+
+    async def test_the_models_that_can_be_asked_are_listed(self, llm: BaseLlm, model_server: ModelServer) -> None:
+        assert await llm.list_models() == list(MODELS)
+        assert "redirect" not in [request.path for request in model_server.requests]
+        model_server.api_key = "another key"
+        with pytest.raises(LLMError) as refused:
+            await llm.list_models()
+        assert refused.value.kind == "auth"
+
+    async def test_an_address_that_no_administrator_chose_must_be_public_or_allowed(
+        self, llm: BaseLlm, model_server: ModelServer
+    ) -> None:
+        def reached_with(*allowed: str) -> BaseLlm:
+            return type(llm)(replace(llm.endpoint, allowed_hosts=frozenset(allowed)))
+
+        for allowed in ((), ("127.0.0.1:1",), ("localhost",)):
+            error = failed(await ask(reached_with(*allowed), "Hi")).error
+            assert (error.kind, error.retryable) == ("bad_request", False)
+            assert "127.0.0.1 is not on the public internet" in error.message
+            assert "MODEL_HOSTS" in error.message
+            with pytest.raises(LLMError, match="not on the public internet"):
+                await reached_with(*allowed).list_models()
+        assert model_server.requests == []
+        for host in ("127.0.0.1", f"127.0.0.1:{model_server.port}"):
+            assert finished(await ask(reached_with(host), "Hi")).message.text

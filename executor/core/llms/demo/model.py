@@ -43,6 +43,7 @@ class Demo(BaseLlm):
     """A model of fixed rules. `pause` is the seconds between two pieces of text, so that it reads as it is written."""
 
     type: ClassVar[str] = "demo"
+    label: ClassVar[str] = "Demonstration"
     PARAMETERS: ClassVar[tuple[Parameter, ...]] = (
         Parameter("pause", "number", "Seconds between two pieces of text, so that it reads as it is written.", 0, 10),
     )

@@ -1,0 +1,94 @@
+"""Where a task's model is asked and with which key: the agent's, the person's own, or the site's.
+
+Keys are read in the worker, at the time of the call, and kept nowhere.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from django.conf import settings
+
+from executor.core.config import AgentConfig
+from executor.core.errors import TaskExecutionError
+from executor.core.llms.base import Endpoint
+from executor.core.llms.factory import llm_class
+from executor.keys import key_variable
+from users import api_keys
+from users.models import ApiKey, User
+from users.vault import KeyringError, NeedsReentry
+
+
+class KeyMissing(TaskExecutionError):
+    """The person can add a key and try again."""
+
+    kind = "no_key"
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """`api_key` is the row of the key that is used; None if it came from the environment, or none is needed."""
+
+    endpoint: Endpoint
+    api_key: ApiKey | None = None
+
+
+def credentials(config: AgentConfig, user: User) -> Credentials:
+    """For a call by `config` on behalf of `user`. An agent's own variable goes before people's keys.
+
+    Raises:
+        KeyMissing: There is none, or it cannot be read any more.
+        TaskExecutionError: An administrator has to mend something.
+    """
+    hosts = allowed_hosts(user) if config.is_personal else None
+    if variable := _variable(config):
+        return Credentials(Endpoint(config.model, config.base_url, _from_environment(config, variable), hosts))
+    key = api_keys.find(user, config.provider, config.base_url)
+    label = llm_class(config.provider).label or config.provider
+    if key is None:
+        if llm_class(config.provider).needs_key:
+            raise KeyMissing(
+                f"There is no key for {label} yet.",
+                hint="Add one under Settings → Keys, then try again. The demonstration needs none.",
+            )
+        return Credentials(Endpoint(config.model, config.base_url, "", hosts))
+    try:
+        secret = api_keys.reveal(key)
+    except NeedsReentry:
+        whose = "Your key" if key.owner_id else "The site’s key"
+        who = "Enter it again under Settings → Keys" if key.owner_id else "Ask an administrator to enter it again"
+        raise KeyMissing(f"{whose} for {label} cannot be read any more.", hint=f"{who}, then try again.") from None
+    except KeyringError as error:
+        raise TaskExecutionError(
+            f"Keys cannot be read: {error}", hint="An administrator can correct the site’s keyring."
+        ) from None
+    api_keys.touch(key)
+    return Credentials(Endpoint(config.model, config.base_url, secret, hosts), key)
+
+
+def allowed_hosts(user: User) -> frozenset[str] | None:
+    """Where the models of a person's own agents may lie besides the public internet; None for anywhere.
+
+    Who may edit agents in admin could choose any address there.
+    """
+    return None if user.has_perm("executor.add_agent") else frozenset(settings.MODEL_HOSTS)
+
+
+def _variable(config: AgentConfig) -> str:
+    try:
+        return key_variable(config.api_key_variable)
+    except ValueError as error:  # A version from before this rule.
+        raise TaskExecutionError(
+            f"The agent “{config.title}” names a variable that may not be its key. {error}",
+            hint="An administrator can correct the agent's settings.",
+        ) from None
+
+
+def _from_environment(config: AgentConfig, variable: str) -> str:
+    if key := os.environ.get(variable, ""):
+        return key
+    raise TaskExecutionError(
+        f"The agent “{config.title}” has no key: the environment variable {variable} is not set.",
+        hint="An administrator sets it and restarts AgentSite, or chooses another agent.",
+    )
