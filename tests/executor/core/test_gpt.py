@@ -221,7 +221,8 @@ async def test_calls_that_were_no_json_or_never_answered_go_back_as_what_is_acce
 def test_the_sdk_is_imported_only_when_a_model_is_asked() -> None:
     code = (
         "import sys; from executor.core.llms.base import Endpoint; from executor.core.llms.factory import create_llm;"
-        "create_llm('gpt', Endpoint('m'), effort='low'); print({'openai', 'anthropic', 'google.genai'} & sys.modules.keys())"
+        "create_llm('gpt', Endpoint('m'), effort='low');"
+        "print({'openai', 'anthropic', 'google.genai'} & sys.modules.keys())"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
 
