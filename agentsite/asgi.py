@@ -9,7 +9,6 @@ from typing import Any
 import autobahn.util
 import django
 from asgiref.sync import ThreadSensitiveContext, sync_to_async
-from channels.auth import AuthMiddlewareStack
 from channels.routing import ProtocolTypeRouter, URLRouter
 from channels.security.websocket import AllowedHostsOriginValidator
 from django.conf import settings
@@ -21,6 +20,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "agentsite.settings")
 django.setup(set_prefix=False)
 
 from agentsite import views  # noqa: E402  (these need the apps loaded)
+from conversations.auth import SocketAuth  # noqa: E402
 from conversations.routing import websocket_urlpatterns  # noqa: E402
 
 # Daphne's library describes each frame in colours, for a log that nobody reads: a tenth of this process's time.
@@ -72,6 +72,6 @@ class Turnstile:
 application = ProtocolTypeRouter(
     {
         "http": Turnstile(Pages(), settings.REQUESTS_AT_ONCE),
-        "websocket": AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),  # type: ignore[arg-type]
+        "websocket": AllowedHostsOriginValidator(SocketAuth(URLRouter(websocket_urlpatterns))),  # type: ignore[arg-type]
     }
 )

@@ -187,14 +187,13 @@ class LiveConsumer(AsyncWebsocketConsumer):
         await get_hub().follow(turn.task_id, self, turn if is_new else None)
 
     async def _send_forever(self) -> None:
-        """One message for each piece: htmx finds the places of a whole message before it changes any."""
+        """Everything that waits in one message. static/js/live.js puts its pieces in one after the other."""
         with contextlib.suppress(asyncio.CancelledError):
             while True:
                 await self._more.wait()
                 self._more.clear()
                 pieces, self._pieces = self._pieces, []
-                for piece in pieces:
-                    await self.send(piece)
+                await self.send("".join(pieces))
 
 
 def _parse_time(seconds: str) -> datetime:

@@ -135,8 +135,7 @@ class Snapshot:
 
 
 def task_changed(before: TaskView, after: TaskView) -> str:
-    """What turns a page that shows `before` into one that shows `after`. No piece needs another one of these first:
-    htmx finds all places before it changes any."""
+    """What turns a page that shows `before` into one that shows `after`."""
     if before.status != after.status or not after.is_active:
         return task_repainted(after) if before != after else ""
     known = {step.seq: step for step in before.steps}

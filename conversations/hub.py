@@ -186,7 +186,10 @@ class Hub:
     """All feeds of this process."""
 
     def __init__(self) -> None:
-        self._redis = redis.from_url(settings.REDIS_URL, decode_responses=True, socket_timeout=BLOCK_MS / 1000 + 5)
+        options = {"decode_responses": True, "socket_timeout": BLOCK_MS / 1000 + 5}
+        self._redis = redis.from_url(settings.REDIS_URL, **options)
+        # The reader has a connection of its own: to borrow one takes as long as to read from it.
+        self._streams = redis.from_url(settings.REDIS_URL, single_connection_client=True, **options)
         self._feeds: dict[UUID, Feed] = {}
         # Writing to this stream ends a read that is waiting, so that it begins anew with the streams of now.
         self._bell = f"hub:{secrets.token_hex(8)}"
@@ -218,7 +221,8 @@ class Hub:
             self._end(feed)
             return
         self._start()
-        await self._ring()
+        if not known:
+            await self._ring()
 
     async def _new_feed(self, task_id: UUID) -> Feed | None:
         """With what has streamed so far, for a page that comes again must not show less than it did."""
@@ -249,6 +253,7 @@ class Hub:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
         await self._redis.aclose()
+        await self._streams.aclose()
 
     def _end(self, feed: Feed) -> None:
         if self._feeds.get(feed.task_id) is feed:
@@ -289,7 +294,7 @@ class Hub:
     async def _read(self) -> None:
         watched = {stream_key(task_id): feed for task_id, feed in self._feeds.items()}
         positions: dict[Any, Any] = {key: feed.last_id for key, feed in watched.items()}
-        reply = await self._redis.xread({**positions, self._bell: self._bell_id}, block=BLOCK_MS)
+        reply = await self._streams.xread({**positions, self._bell: self._bell_id}, block=BLOCK_MS)
         changed = []
         # redis-py gives a list of pairs under RESP2 and a dictionary of lists of pages under RESP3.
         for key, found in _pages(reply):

@@ -1,7 +1,7 @@
 """A page as a browser holds it: what the server rendered, changed by the messages that its socket brought.
 
 A small interpreter of what htmx and static/js/live.js do with `<hx-partial>`. It is as strict as they are where it
-matters: all places are found before any of a message's changes is made, and a place that is not there is skipped.
+matters: the pieces of a message go in one after the other, and a place that is not there is skipped.
 """
 
 from __future__ import annotations
@@ -21,10 +21,9 @@ class Page:
         return str(self.soup.select_one("#live")["hx-ws:connect"])  # type: ignore[index]
 
     def receive(self, message: str) -> None:
-        partials = BeautifulSoup(message, "html.parser").find_all("hx-partial", recursive=False)
-        found = [(place, partial) for partial in partials for place in self.soup.select(str(partial["hx-target"]))]
-        for place, partial in found:
-            self._swap(str(partial["hx-swap"]).split()[0], place, copy.copy(partial))
+        for partial in BeautifulSoup(message, "html.parser").find_all("hx-partial", recursive=False):
+            for place in self.soup.select(str(partial["hx-target"])):
+                self._swap(str(partial["hx-swap"]).split()[0], place, copy.copy(partial))
 
     def text(self, selector: str) -> str:
         """The words below the first element that `selector` finds, "" if none does."""

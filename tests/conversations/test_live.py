@@ -297,7 +297,7 @@ async def test_a_new_conversation_a_new_name_and_a_deletion_reach_the_other_page
 
 
 async def test_a_page_that_does_not_know_a_turn_yet_gets_it_with_all_that_was_said(scene: Scene) -> None:
-    """The turn and its words are two messages: htmx would not find in a message the place that the same one brings."""
+    """The turn comes first, then its words: they would not find their place in a turn that is not there yet."""
     turn = await scene.send("First")
     late = Viewer(scene.client, turn.conversation.get_absolute_url())
     await late.load()
