@@ -3,8 +3,8 @@
 The SDK sees the question, never the answer: it makes the address and the authentication and names the errors. Below it,
 a transport of ours (which its options provide for) puts the ready body in and keeps the answer for our own reader.
 The SDK's reader breaks on comments and other lines that are legal in an event stream, leaves the connection open when
-the answer is not read to its end, calls functions and asks again by itself, and costs 0.1 ms a chunk; this way costs
-0.7 ms a request more than asking without the SDK, measured with google-genai 3.3.0.
+the answer is not read to its end, and would call functions and ask again by itself. Measured with google-genai 3.3.0:
+it takes 43 ms of CPU for an answer of 400 chunks, this way 5, of which 0.7 are the SDK's share in the request.
 """
 
 from __future__ import annotations

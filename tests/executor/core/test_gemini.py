@@ -525,7 +525,7 @@ def test_the_sdk_is_imported_only_when_a_model_is_asked() -> None:
         "from executor.core.llms.base import Endpoint\n"
         "from executor.core.llms.factory import create_llm\n"
         "create_llm('gemini', Endpoint('gemini-3.8-flash', '', 'key'))\n"
-        "print([name for name in sys.modules if name.split('.')[0] in ('google', 'httpx2', 'aiohttp')])\n"
+        "print([name for name in sys.modules if name.split('.')[0] in ('google', 'aiohttp', 'websockets')])\n"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
 
