@@ -757,6 +757,11 @@ async def test_no_json_that_a_server_may_send_raises(payload: str) -> None:
         assert failed(events).error.kind in ("protocol", "server", "overloaded")
 
 
+async def test_an_error_in_the_list_of_a_server_that_does_not_stream_is_what_it_says() -> None:
+    events = await _served(b'HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n[{"error": {"code": 503, "message": "Busy"}}]')
+    assert (failed(events).error.kind, failed(events).error.status) == ("overloaded", 503)
+
+
 async def _served(response: bytes) -> list[Any]:
     """The events of an answer that is these bytes."""
 
