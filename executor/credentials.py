@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from ipaddress import ip_address
+from urllib.parse import SplitResult, urlsplit
 
 from django.conf import settings
 
@@ -15,6 +17,7 @@ from executor.core.errors import TaskExecutionError
 from executor.core.llms.base import Endpoint
 from executor.core.llms.factory import llm_class
 from executor.keys import key_variable
+from tools.core.http import is_public
 from users import api_keys
 from users.models import ApiKey, User
 from users.vault import KeyringError, NeedsReentry
@@ -42,6 +45,8 @@ def credentials(config: AgentConfig, user: User) -> Credentials:
         TaskExecutionError: An administrator has to mend something.
     """
     hosts = allowed_hosts(user) if config.is_personal else None
+    if config.is_personal and (problem := address_problem(user, config.base_url)):
+        raise TaskExecutionError(problem, hint="Choose another agent, or ask an administrator.")
     if variable := _variable(config):
         return Credentials(Endpoint(config.model, config.base_url, _from_environment(config, variable), hosts))
     key = api_keys.find(user, config.provider, config.base_url)
@@ -73,6 +78,31 @@ def allowed_hosts(user: User) -> frozenset[str] | None:
     Who may edit agents in admin could choose any address there.
     """
     return None if user.has_perm("executor.add_agent") else frozenset(settings.MODEL_HOSTS)
+
+
+def address_problem(user: User, base_url: str) -> str:
+    """Why a model of `user`'s own may not lie there, as a sentence; "" if it may, as far as the address itself tells.
+
+    Names are looked up when they are asked, by `tools.core.http.GuardedTransport`.
+    """
+    hosts = allowed_hosts(user)
+    url = urlsplit(base_url)
+    host = (url.hostname or "").rstrip(".")
+    if hosts is None or not base_url or {host, f"{host}:{_port(url)}"} & {allowed.lower() for allowed in hosts}:
+        return ""
+    try:
+        is_private = not is_public(ip_address(host))
+    except ValueError:
+        is_private = "." not in host or host.endswith((".localhost", ".local", ".internal"))
+    if is_private:
+        return f"{host} is not on the public internet. An administrator can allow it in MODEL_HOSTS."
+    if url.scheme != "https":
+        return "Use an address with https://. Without it, only hosts that an administrator allows in MODEL_HOSTS do."
+    return ""
+
+
+def _port(url: SplitResult) -> int:
+    return url.port or (443 if url.scheme == "https" else 80)
 
 
 def _variable(config: AgentConfig) -> str:

@@ -70,16 +70,20 @@ async def _wake(task_id: UUID) -> None:
     except (RedisError, OSError) as error:
         logger.warning("Workers could not be told of task %s; it is taken up in a moment: %s", task_id, error)
         return
-    if not heard:
-        await asyncio.to_thread(_send_message, task_id)
+    if not heard:  # A worker is only starting, or there is none so far.
+        await asyncio.to_thread(_send_message, "executor.execute", str(task_id))
 
 
-def _send_message(task_id: UUID) -> None:
-    """To a worker that is only starting, or to none so far."""
+def ask_worker(name: str, argument: str | int) -> None:
+    """Have one worker run the Celery task `name`. Returns at once. If this gets lost, nobody does it."""
+    _say_soon(asyncio.to_thread(_send_message, name, argument))
+
+
+def _send_message(name: str, argument: str | int) -> None:
     try:
-        current_app.send_task("executor.execute", [str(task_id)])
+        current_app.send_task(name, [argument])
     except Exception as error:  # The broker is away; kombu lets transport errors of every kind through.
-        logger.warning("No worker could be woken for task %s; it is taken up in a moment: %s", task_id, error)
+        logger.warning("No worker could be sent %s(%s): %s", name, argument, error)
 
 
 def _say_soon(saying: Coroutine[Any, Any, None]) -> None:

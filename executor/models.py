@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from decimal import Decimal
-from typing import Any
+from typing import Any, Self
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -22,7 +22,7 @@ from executor.core.config import AgentConfig
 from executor.core.limits import Limits
 from executor.core.llms.factory import LLMS, llm_class
 from executor.keys import key_variable
-from users.models import ApiKey
+from users.models import ApiKey, User
 
 
 def default_functions() -> list[str]:
@@ -34,8 +34,15 @@ def provider_choices() -> list[tuple[str, str]]:
     return [(name, llm_class(name).label or name) for name in LLMS]
 
 
+class AgentQuerySet(models.QuerySet["Agent"]):
+    def usable_by(self, user: User | None) -> Self:
+        """The enabled agents that `user` may choose: everybody's and their own. None: only everybody's."""
+        everybodys = models.Q(owner=None)
+        return self.filter(everybodys | models.Q(owner=user) if user else everybodys, enabled=True)
+
+
 class Agent(models.Model):
-    """Configuration that an administrator owns. Each saved change makes a new `AgentVersion`."""
+    """Configuration that an administrator owns, or a person (`owner`). Each change makes a new `AgentVersion`."""
 
     name = models.SlugField(max_length=60, unique=True, help_text="How files and commands refer to it, e.g. “helper”.")
     title = models.CharField(max_length=80, help_text="What people see.")
@@ -108,6 +115,8 @@ class Agent(models.Model):
     position = models.PositiveIntegerField(default=0, help_text="Order in the picker; the first one is preselected.")
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
+
+    objects = AgentQuerySet.as_manager()
 
     class Meta:
         ordering = ("position", "title")
@@ -400,3 +409,24 @@ class ReviewLog(models.Model):
 
     def __str__(self) -> str:
         return f"{self.reviewer_name}: {self.what}"
+
+
+class Probe(models.Model):
+    """A question of a person to a provider or a server: which models it has or, with `model`, whether that one answers.
+
+    A page asks and a worker answers (probes.py); they meet in this row, which lives for a day.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="+")
+    provider = models.CharField(max_length=40)
+    base_url = models.CharField(max_length=300, blank=True)
+    model = models.CharField(max_length=200, blank=True)
+    found = models.JSONField(default=list, help_text="The names of the models it has.")
+    problem = models.TextField(blank=True, help_text="Why there is no answer, a sentence. Empty: there is one.")
+    created_at = models.DateTimeField(db_default=Now(), db_index=True)
+    started_at = models.DateTimeField(null=True)
+    ended_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return f"{self.model or 'models'} at {self.base_url or self.provider}"

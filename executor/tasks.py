@@ -1,4 +1,4 @@
-"""The messages that wake workers up."""
+"""The messages that wake workers up. None of them holds more than an id."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from celery import shared_task
 from celery.signals import worker_ready, worker_shutdown, worker_shutting_down
 from django.conf import settings
 
+from executor import probes
 from executor.worker import WorkerProcess
 
 _lock = threading.Lock()
@@ -29,6 +30,16 @@ def process() -> WorkerProcess:
 @shared_task(name="executor.execute")
 def execute(task_id: str) -> None:
     process().execute(UUID(task_id))
+
+
+@shared_task(name="executor.test_key")
+def test_key(key_id: int) -> None:
+    process().answer(probes.answer_key_test(key_id))
+
+
+@shared_task(name="executor.probe")
+def probe(probe_id: str) -> None:
+    process().answer(probes.answer_probe(UUID(probe_id)))
 
 
 @shared_task(name="executor.ping")

@@ -16,9 +16,11 @@ import random
 import socket
 import threading
 import time
+from collections.abc import Coroutine
 from concurrent.futures import CancelledError, Future, wait
 from contextlib import suppress
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -83,6 +85,11 @@ class WorkerProcess:
             return
         with suppress(CancelledError):
             self._begin(task_id).result()
+
+    def answer(self, question: Coroutine[Any, Any, None]) -> None:
+        """Run `question`, which is short and no task, on the loop. Blocks."""
+        with suppress(CancelledError):
+            asyncio.run_coroutine_threadsafe(question, self._loop).result()
 
     def drain(self) -> None:
         """Hand every task over. Returns at once; the tasks end by themselves."""

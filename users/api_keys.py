@@ -160,15 +160,20 @@ def find(user: User, provider: str, base_url: str = "") -> ApiKey | None:
         base_url = address(base_url)
     except ValueError:
         return None
+    found = _usable(user).filter(provider=provider, base_url=base_url)
+    return found.order_by(F("owner").asc(nulls_last=True)).first()
+
+
+def places(user: User) -> set[tuple[str, str]]:
+    """Provider and address of every key that `find` gives `user`, in one query."""
+    return set(_usable(user).values_list("provider", "base_url"))
+
+
+def _usable(user: User) -> QuerySet[ApiKey]:
     if not user.is_active:
-        return None
+        return ApiKey.objects.none()
     for_them = Q(restricted=False) | Q(groups__in=user.groups.all())
-    return (
-        live()
-        .filter(Q(owner=user) | Q(owner=None) & for_them, provider=provider, base_url=base_url)
-        .order_by(F("owner").asc(nulls_last=True))
-        .first()
-    )
+    return live().filter(Q(owner=user) | Q(owner=None) & for_them)
 
 
 @sensitive_variables()
@@ -207,8 +212,15 @@ def touch(key: ApiKey) -> None:
     key.last_used_at = timezone.now()
 
 
-def record_check(key: ApiKey, problem: str) -> None:
+def ask_check(key: ApiKey) -> None:
+    """Note that somebody wants to know whether it works; `awaits_check` until `record_check`."""
+    ApiKey.objects.filter(pk=key.pk).update(check_asked_at=Now())
+    key.refresh_from_db(fields=["check_asked_at"])
+
+
+def record_check(key: ApiKey, problem: str, note: str = "") -> None:
     """Note how its test went. `problem` is a sentence in which the key is blotted out; "" if it worked."""
-    key.check_problem = problem[:300]
-    ApiKey.objects.filter(pk=key.pk).update(check_problem=key.check_problem, checked_at=Now())
+    key.check_problem, key.check_note = problem[:300], note[:300]
+    found = {"check_problem": key.check_problem, "check_note": key.check_note}
+    ApiKey.objects.filter(pk=key.pk).update(**found, checked_at=Now())
     key.refresh_from_db(fields=["checked_at"])

@@ -139,6 +139,8 @@ class ApiKey(models.Model):
     last_used_at = models.DateTimeField("last used", null=True, editable=False)
     checked_at = models.DateTimeField("tested", null=True, editable=False)
     check_problem = models.CharField(max_length=300, blank=True, editable=False, help_text="Empty: it worked.")
+    check_note = models.CharField(max_length=300, blank=True, editable=False, help_text="What else the test found.")
+    check_asked_at = models.DateTimeField(null=True, editable=False, help_text="The last test was asked for then.")
     broken = models.BooleanField(default=False, editable=False, help_text="Its secret was found not to decrypt.")
     revoked_at = models.DateTimeField("revoked", null=True, editable=False)
 
@@ -175,6 +177,11 @@ class ApiKey(models.Model):
     def place(self) -> str:
         """What the secret is bound to besides its owner: in another place it does not decrypt."""
         return f"{self.provider} {self.base_url}"
+
+    @property
+    def awaits_check(self) -> bool:
+        """A test was asked for, and has not been answered."""
+        return bool(self.check_asked_at and (self.checked_at is None or self.checked_at < self.check_asked_at))
 
     @property
     def state(self) -> KeyState:
