@@ -8,9 +8,10 @@ from django.db.models import QuerySet
 from django.http import Http404
 
 from conversations.models import Conversation, Turn
-from executor.models import Task
+from executor.models import Agent, Probe, Task
 from executor.prepared import Param, Select
-from users.models import User
+from users import api_keys
+from users.models import ApiKey, User
 
 
 def conversations_of(user: User) -> QuerySet[Conversation]:
@@ -48,3 +49,27 @@ def get_task(user: User, task_id: UUID) -> Task:
     if task is None:
         raise Http404("There is no such task.")
     return task
+
+
+def get_key(user: User, key_id: int) -> ApiKey:
+    """One that is not revoked. Raises Http404."""
+    key = api_keys.live().filter(pk=key_id, owner=user).first()
+    if key is None:
+        raise Http404("There is no such key.")
+    return key
+
+
+def get_probe(user: User, probe_id: UUID) -> Probe:
+    """Raises Http404."""
+    probe = Probe.objects.filter(pk=probe_id, user=user).first()
+    if probe is None:
+        raise Http404("There is no such question.")
+    return probe
+
+
+def get_own_agent(user: User, agent_id: int) -> Agent:
+    """One that the person made for themselves. Raises Http404."""
+    agent = Agent.objects.filter(pk=agent_id, owner=user, enabled=True).first()
+    if agent is None:
+        raise Http404("There is no such agent.")
+    return agent

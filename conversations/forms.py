@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from django import forms
 
 from conversations.models import TITLE_LENGTH
 from executor.models import Agent
+from users.models import User
 
 MESSAGE_LENGTH = 200_000
 
 
 class MessageForm(forms.Form):
+    """`user` is who writes: they may choose from the agents that they may use."""
+
     text = forms.CharField(
         strip=False,
         max_length=MESSAGE_LENGTH,
@@ -25,6 +29,10 @@ class MessageForm(forms.Form):
     agent = forms.CharField(required=False)
     key = forms.CharField(required=False, max_length=64)
 
+    def __init__(self, data: Mapping[str, Any], *, user: User | None = None) -> None:
+        super().__init__(data)
+        self._user = user
+
     def clean_text(self) -> str:
         text: str = self.cleaned_data["text"].replace("\r\n", "\n")
         # Half of a character pair cannot be stored or sent on.
@@ -35,7 +43,7 @@ class MessageForm(forms.Form):
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
-        agents = Agent.objects.filter(enabled=True)
+        agents = Agent.objects.usable_by(self._user)
         name = cleaned.get("agent")
         agent = agents.filter(name=name).first() if name else agents.first()
         if agent is None:

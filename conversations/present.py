@@ -17,8 +17,12 @@ from django.utils.safestring import SafeString
 from conversations import words
 from conversations.markdown import BlockStream, render
 from executor.core.errors import LLM_ERROR_KINDS
+from executor.core.llms.factory import llm_class
+from executor.credentials import KeyMissing
 from executor.models import HELD, Agent, Status, Step, Task
 from tools.models import Resource
+from users import api_keys
+from users.models import User
 
 INLINE_IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 #: A task whose lease ran out is being taken up by another worker; until then nobody works on it, and we say so.
@@ -119,6 +123,8 @@ class TaskView:
     error_hint: str
     stop_note: str
     can_retry: bool
+    needs_key: bool
+    provider: str
     usage: str
     duration: str
     model: str
@@ -140,10 +146,43 @@ class AgentView:
     description: str
     is_demo: bool
     suggestions: list[dict[str, str]]
+    #: What people call the provider for which a key is missing, "" if none is, and the name it has in addresses.
+    missing_key: str
+    provider: str
 
-    @classmethod
-    def of(cls, agent: Agent) -> AgentView:
-        return cls(agent.name, agent.title, agent.description, agent.provider == "demo", agent.suggestions)
+
+def agent_views(user: User) -> list[AgentView]:
+    """The agents that `user` may choose from, in one query; in two if some of them need keys of people."""
+    agents = list(Agent.objects.usable_by(user))
+    needing = {agent.pk for agent in agents if not agent.api_key_variable and _needs_key(agent.provider)}
+    places = api_keys.places(user) if needing else set()
+    return [_agent_view(agent, lacks_key=agent.pk in needing and _place(agent) not in places) for agent in agents]
+
+
+def _agent_view(agent: Agent, *, lacks_key: bool) -> AgentView:
+    return AgentView(
+        name=agent.name,
+        title=agent.title,
+        description=agent.description,
+        is_demo=agent.provider == "demo",
+        suggestions=agent.suggestions,
+        missing_key=llm_class(agent.provider).label or agent.provider if lacks_key else "",
+        provider=agent.provider,
+    )
+
+
+def _needs_key(provider: str) -> bool:
+    try:
+        return llm_class(provider).needs_key
+    except ValueError:  # A custom one that was taken out of the settings; its tasks will say so.
+        return False
+
+
+def _place(agent: Agent) -> tuple[str, str]:
+    try:
+        return agent.provider, api_keys.address(agent.base_url)
+    except ValueError:  # No key is for what is no address.
+        return agent.provider, agent.base_url
 
 
 def task_views(tasks: Iterable[Task], *, every_step: bool = False) -> dict[UUID, TaskView]:
@@ -215,6 +254,8 @@ def task_view(
         error_hint=second,
         stop_note=_stop_note(task, answer),
         can_retry=failed,
+        needs_key=failed and task.error_kind == KeyMissing.kind,
+        provider=config["provider"],
         usage=words.tokens(task.input_tokens + task.output_tokens),
         duration=took,
         model=config["model"],

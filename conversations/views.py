@@ -20,14 +20,13 @@ from conversations.access import get_conversation, get_task, get_turn
 from conversations.forms import MessageForm, TitleForm
 from conversations.models import Conversation, Turn
 from conversations.present import (
-    AgentView,
+    agent_views,
     answer_text,
     task_views,
 )
 from conversations.search import search as search_conversations
 from conversations.sidebar import conversation_view, sidebar_groups
 from executor import actions as tasks
-from executor.models import Agent
 from tools.models import Resource
 from tools.resources import get_resource, resource_response
 from users.models import User
@@ -132,7 +131,7 @@ def send_new(request: Request) -> HttpResponse:
     """The first message of a new conversation. A refused one leaves its address in the browser."""
     if request.method == "GET":
         return redirect("home")
-    form = MessageForm(request.POST)
+    form = MessageForm(request.POST, user=request.user)
     if not form.is_valid():
         return _home(request, form)
     turn = actions.send(request.user, **form.cleaned_data)
@@ -143,7 +142,7 @@ def send_new(request: Request) -> HttpResponse:
 @login_required
 def send(request: Request, conversation_id: UUID) -> HttpResponse:
     found = get_conversation(request.user, conversation_id)
-    form = MessageForm(request.POST)
+    form = MessageForm(request.POST, user=request.user)
     if not form.is_valid():
         if request.htmx:
             return HttpResponse(fragments.composer_error(form.sentence()), status=422)
@@ -224,7 +223,7 @@ def restore(request: Request, conversation_id: UUID) -> HttpResponse:
 
 def _home(request: Request, form: MessageForm | None = None) -> HttpResponse:
     chosen = request.GET.get("agent", "") if form is None else form.data.get("agent", "")
-    context: dict[str, Any] = {**_frame(request), **_agents(chosen), **_refused(form)}
+    context: dict[str, Any] = {**_frame(request), **_agents(request.user, chosen), **_refused(form)}
     if deleted := request.session.pop("deleted", None):
         found = Conversation.objects.filter(pk=deleted, user=request.user).exclude(deleted_at=None).first()
         if found:
@@ -240,7 +239,7 @@ def _chat(
 ) -> HttpResponse:
     context = {
         **_frame(request, found),
-        **_agents(found.agent.name if found.agent else ""),
+        **_agents(request.user, found.agent.name if found.agent else ""),
         # Asked first: a page that shows a task at work must look again, or without JavaScript it shows that for ever.
         "active_task": fragments.active_task(found.pk),
         **_turns(found, before),
@@ -263,10 +262,16 @@ def _frame(request: Request, current: Conversation | None = None) -> dict[str, A
     return {"since": int(time.time()), "groups": sidebar_groups(request.user), "current": current}
 
 
-def _agents(chosen: str) -> dict[str, Any]:
-    agents = [AgentView.of(agent) for agent in Agent.objects.filter(enabled=True)]
-    first = agents[0] if agents else None
-    return {"agents": agents, "agent": next((agent for agent in agents if agent.name == chosen), first)}
+def _agents(user: User, chosen: str) -> dict[str, Any]:
+    """The agents to choose from, and which is: `chosen`, else the one used last if it could answer, else the first."""
+    agents = agent_views(user)
+    by_name = {agent.name: agent for agent in agents}
+    agent = by_name.get(chosen)
+    if agent is None and len(agents) > 1:
+        used = Conversation.objects.filter(user=user).values_list("agent__name", flat=True).first()
+        last = by_name.get(used or "")
+        agent = last if last and not last.missing_key else None
+    return {"agents": agents, "agent": agent or (agents[0] if agents else None)}
 
 
 def _turns(found: Conversation, before: int | None = None) -> dict[str, Any]:

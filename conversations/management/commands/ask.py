@@ -81,7 +81,7 @@ class Command(BaseCommand):
             raise CommandError(form.sentence(), returncode=USAGE)
         user = _user(options["user"])
         conversation = _conversation(user, options["conversation"])
-        agent = _agent(options["agent"], conversation)
+        agent = _agent(user, options["agent"], conversation)
         self._quiet: bool = options["json"]
         self._steps = _Steps(self._note)
         began = time.monotonic()
@@ -278,8 +278,8 @@ def _conversation(user: User, conversation_id: str | None) -> Conversation | Non
         raise CommandError(f"{user} has no conversation {conversation_id!r}.", returncode=USAGE) from error
 
 
-def _agent(name: str | None, conversation: Conversation | None) -> Agent:
-    registry = AgentRegistry()
+def _agent(user: User, name: str | None, conversation: Conversation | None) -> Agent:
+    registry = AgentRegistry(user)
     try:
         if name:
             return registry.agent(name)
