@@ -95,6 +95,8 @@ def test_a_key_appears_nowhere_whether_tasks_succeed_or_fail(tmp_path: Path, mod
         "breaks_late": [Turn(text="Some words", fault="error_event", message=ECHO)],
         "rambles": [Turn(fault="500", message=LONG_ECHO)] * 3,
     }
+    # The same with a key that alice has entered, which is encrypted in the database.
+    scripts |= {f"{name}_with_hers": scripts[name] for name in ("succeeds", "refused", "rambles")}
     with Site(data, **environment) as site:
         assert site.address
         site.add_user("alice")
@@ -102,8 +104,13 @@ def test_a_key_appears_nowhere_whether_tasks_succeed_or_fail(tmp_path: Path, mod
         for name in (*scripts, "unreachable"):
             address = "http://127.0.0.1:9/v1" if name == "unreachable" else model_server.base_url
             fields = {"provider": "openai_compatible", "base_url": address, "model": name, "parameters": {}}
-            site.add_agent(name, api_key_variable="CANARY_API_KEY", **fields)
+            variable = "" if name.endswith("_with_hers") else "CANARY_API_KEY"
+            site.add_agent(name, api_key_variable=variable, **fields)
             model_server.script(scripts.get(name, []), model=name)
+        site.python(
+            "from users import api_keys; from users.models import User; alice = User.objects.get(username='alice'); "
+            f"api_keys.add(alice, 'openai_compatible', {CANARY!r}, {model_server.base_url!r})"
+        )
         alice, dora = site.log_in("alice"), site.log_in("dora")
         said: dict[str, str] = {}
         with redis.Redis(unix_socket_path=str(redis_socket(data)), decode_responses=True) as client:
@@ -111,7 +118,7 @@ def test_a_key_appears_nowhere_whether_tasks_succeed_or_fail(tmp_path: Path, mod
                 for name in (*scripts, "unreachable"):
                     task = alice.ask("How much is 6 * 7?", agent=name)
                     over = site.wait_until_over(task)
-                    assert (name, over["status"]) == (name, "done" if name == "succeeds" else "failed")
+                    assert (name, over["status"]) == (name, "done" if name.startswith("succeeds") else "failed")
                     said[f"conversation of {name}"] = alice.get(alice.conversation)
                     said[f"task of {name}"] = alice.get(f"/t/{task}/") + alice.get(f"/t/{task}/steps/")
                     for step in site.steps(task):
@@ -130,6 +137,9 @@ def test_a_key_appears_nowhere_whether_tasks_succeed_or_fail(tmp_path: Path, mod
             pages = [f"/admin/executor/{path}/"]
             pages += [f"{pages[0]}{row['id']}/change/" for row in site.rows(f"SELECT id FROM executor_{path}")][:9]
             said |= {page: dora.get(page) for page in pages}
+        key = site.rows("SELECT id FROM users_apikey")[0]["id"]
+        pages = ["/admin/users/apikey/", f"/admin/users/apikey/{key}/change/", f"/admin/users/apikey/{key}/history/"]
+        said |= {page: dora.get(page) for page in pages}
         said["health"] = site.get("/healthz")[1]
         said["doctor"] = manage(data, "doctor", "--json", **environment).stdout
         said["database"] = dump(data / "db.sqlite3")
