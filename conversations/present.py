@@ -320,11 +320,19 @@ def _state_label(task: Task, steps: Sequence[Step], *, is_writing: bool) -> str:
 _STOPPED_BY = {"person": "Stopped by you.", "administrator": "Stopped by an administrator."}
 
 
+_CUT_SHORT = {
+    "length": "The answer ends here because it reached the model's length limit.",
+    "context_window": "The answer ends here because the conversation is as long as the model can read.",
+    "content_filter": "The answer ends here because the provider's content filter stopped it.",
+    "pause": "The provider paused here. Send “continue” to let it go on.",
+}
+
+
 def _stop_note(task: Task, answer: Step | None) -> str:
     if task.status == Status.STOPPED:
         return _STOPPED_BY.get(task.stop_reason) or f"{task.error} Send “continue” to let it go on."
-    if task.status == Status.DONE and answer is not None and answer.finish_reason == "length":
-        return "The answer ends here because it reached the model's length limit."
+    if task.status == Status.DONE and answer is not None and answer.finish_reason in _CUT_SHORT:
+        return _CUT_SHORT[answer.finish_reason]
     if task.status == Status.DONE and answer is None:
         return "The model answered with nothing."
     return ""

@@ -318,6 +318,25 @@ def test_a_finished_task_is_folded_and_its_steps_load_when_asked_for(as_alice: C
     assert as_alice.get(str(work["hx-get"])).headers["Location"] == reverse("task", args=[worked.task_id])
 
 
+@pytest.mark.parametrize(
+    ("reason", "note"),
+    [
+        ("stop", ""),
+        ("length", "reached the model's length limit"),
+        ("context_window", "as long as the model can read"),
+        ("content_filter", "content filter stopped it"),
+        ("pause", "Send “continue”"),
+    ],
+)
+def test_an_answer_that_was_cut_short_says_why(as_alice: Client, turn: Turn, reason: Any, note: str) -> None:
+    journal = hold(turn.task)
+    seq = journal.begin_model()
+    journal.finish_model(seq, Finished(message("Once upon"), reason), Spent(), {}, 1)
+    journal.end(Status.DONE)
+    found = soup(as_alice.get(turn.conversation.get_absolute_url())).select_one(".stop-note")
+    assert note in found.text if found and note else found is None and not note
+
+
 def test_the_page_of_a_task_tells_every_step(as_alice: Client, worked: Turn) -> None:
     page = soup(as_alice.get(reverse("task", args=[worked.task_id])))
     assert [step["data-status"] for step in page.select(".line-step")] == ["done", "done", "failed"]
