@@ -172,6 +172,8 @@ CELERY_TIMEZONE = "UTC"
 # --- Agents and functions --------------------------------------------------------------------------------------------
 
 AGENTS_FILE = Path(env.str("AGENTS_FILE", default=str(BASE_DIR / "agents.yaml")))
+# Language model classes of one's own, as name=package.module.Class (see docs/adding-a-model.md).
+MODEL_CLASSES = env.list("MODEL_CLASSES", default=[])
 # Modules in this folder are discovered as functions beside those that the apps bring (`functions` in each app).
 FUNCTIONS_DIR = Path(env.str("FUNCTIONS_DIR", default=str(DATA_DIR / "functions")))
 # Hosts that functions may reach although their address is private. Everything public is reachable, nothing else is.
@@ -207,6 +209,8 @@ ACCOUNT_RATE_LIMITS = {
     "reset_password_from_key": "10/m/ip",
     "change_password": "5/m/user",
     "manage_email": "10/m/user",
+    "test_key": "12/m/user",
+    "ask_server": "30/m/user",
 }
 # How many reverse proxies stand before this site and append to X-Forwarded-For. Without any the header is ignored,
 # so that nobody escapes a rate limit by writing it.

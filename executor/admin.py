@@ -7,8 +7,10 @@ from datetime import timedelta
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.admin.utils import flatten_fieldsets
 from django.db.models import Count, F, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce, Now
+from django.forms.widgets import Script
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
@@ -16,7 +18,9 @@ from django.utils.safestring import SafeString
 
 from executor.actions import stop
 from executor.agent_form import AgentForm, AgentRow
+from executor.core.llms.factory import LLMS, llm_class
 from executor.models import Agent, AgentVersion, ReviewLog, Step, Task, Worker
+from executor.parameter_fields import field_name
 from executor.review import ReviewedAdmin, block, json_block, mark
 from tools.admin import ReadOnlyAdmin
 from tools.registry import get_registry
@@ -61,18 +65,20 @@ class VersionInline(admin.TabularInline):  # type: ignore[type-arg]  # not subsc
 class AgentAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscriptable at run time
     form = AgentForm
     inlines = (VersionInline,)
-    list_display = ("title", "name", "provider", "model", "version", "position", "enabled", "task_count")
+    list_display = ("title", "name", "provider", "model", "version", "whose", "position", "enabled", "task_count")
     list_editable = ("position", "enabled")
-    list_filter = ("enabled", "provider")
-    search_fields = ("name", "title", "description")
-    readonly_fields = ("key_state", "function_problems")
+    list_filter = ("enabled", "provider", ("owner", admin.EmptyFieldListFilter))
+    list_select_related = ("owner",)
+    search_fields = ("name", "title", "description", "owner__username")
+    readonly_fields = ("key_state", "function_problems", "whose")
+    # The settings of each provider come behind "Model": see get_fieldsets.
     fieldsets = (
-        (None, {"fields": ("name", "title", "description", "enabled", "position", "opened")}),
+        (None, {"fields": ("name", "title", "description", "enabled", "position", "whose", "opened")}),
         (
             "Model",
             {
                 "description": "Which language model answers. Each change that matters to it is kept as a version.",
-                "fields": ("provider", "model", "base_url", "api_key_variable", "key_state", "parameters"),
+                "fields": ("provider", "model", "base_url", "api_key_variable", "key_state"),
             },
         ),
         ("Instructions", {"fields": ("instructions",)}),
@@ -91,8 +97,33 @@ class AgentAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscriptab
                 "fields": ("max_iterations", "max_seconds", "max_tool_calls"),
             },
         ),
+        ("When the provider does not answer", {"fields": ("fallback",)}),
+        (
+            "Price",
+            {
+                "description": "Only for a model that the built-in price list does not know, or of which it is wrong. "
+                "Without any price, what it costs is shown as unknown.",
+                "fields": ("input_price", "output_price"),
+            },
+        ),
+        ("Form of answers", {"fields": ("response_schema",)}),
         ("Empty conversation", {"fields": ("suggestions",)}),
     )
+
+    class Media:
+        js = (Script("js/agent_form.js", type="module"),)
+
+    def get_fieldsets(self, request: HttpRequest, obj: Agent | None = None) -> Any:
+        first, model, *others = self.fieldsets
+        if obj and not self.has_change_permission(request, obj):
+            return [first, model, ("Settings of the provider", {"fields": ("parameters",)}), *others]
+        shown = request.POST.get("provider") or (obj.provider if obj else request.GET.get("provider", ""))
+        settings = [_provider_fieldset(name, shown=name == shown, agent=obj) for name in LLMS]
+        return [first, model, *settings, *others]
+
+    def get_form(self, request: HttpRequest, obj: Agent | None = None, change: bool = False, **kwargs: Any) -> Any:
+        # The form itself adds the fields of the providers.
+        return super().get_form(request, obj, change, **{**kwargs, "fields": flatten_fieldsets(self.fieldsets)})
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Agent]:
         versions = AgentVersion.objects.filter(agent=OuterRef("pk")).order_by("-number").values("number")
@@ -113,6 +144,8 @@ class AgentAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscriptab
             return
         columns = {field.name for field in Agent._meta.concrete_fields}
         changed = {"functions" if name == "all_functions" else name for name in form.changed_data} & columns
+        if form.changed_data and obj.parameters != getattr(form, "saved_parameters", obj.parameters):
+            changed.add("parameters")
         if changed:
             obj.save(update_fields=[*changed, "updated_at"])
 
@@ -125,10 +158,15 @@ class AgentAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscriptab
         url = f"{reverse('admin:executor_task_changelist')}?agent_version__agent__id__exact={agent.pk}"
         return format_html('<a href="{}">{}</a>', url, agent.task_total)
 
+    @admin.display(description="whose", ordering="owner__username")
+    def whose(self, agent: Agent) -> str:
+        return agent.owner.username if agent.owner else "everybody’s"
+
     @admin.display(description="key")
     def key_state(self, agent: Agent) -> SafeString:
         if not agent.api_key_variable:
-            return mark("idle", "None is used.")
+            needed = agent.provider in LLMS and llm_class(agent.provider).needs_key
+            return mark("idle", "Each person’s own key, or the site’s." if needed else "None is needed.")
         if os.environ.get(agent.api_key_variable):
             return mark("done", f"{agent.api_key_variable} is set.")
         return mark("failed", f"{agent.api_key_variable} is not set. Set it and start AgentSite again.")
@@ -142,6 +180,23 @@ class AgentAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscriptab
             return mark("done", "None: every function found can be called.")
         items = format_html_join("", "<li>{}</li>", ((problem,) for problem in problems))
         return format_html('<ul class="problems">{}</ul>', items)
+
+
+def _provider_fieldset(name: str, *, shown: bool, agent: Agent | None) -> tuple[str, dict[str, Any]]:
+    """What can be set for one provider. Only the chosen one's is shown; see static/js/agent_form.js."""
+    cls = llm_class(name)
+    known = [parameter.name for parameter in cls.PARAMETERS]
+    description = "What is left empty is as the provider has it."
+    if address := getattr(cls, "default_base_url", ""):
+        description += f" It is asked at {address} unless there is an address above."
+    if shown and agent and agent.provider == name and (unknown := sorted(agent.parameters.keys() - known)):
+        description += f" Not understood by it, and left out when you save: {', '.join(unknown)}."
+    classes = ["provider-settings", f"provider-{name}", *([] if shown else ["other-provider"])]
+    fields = [field_name(name, parameter) for parameter in known]
+    return (
+        f"Settings of {cls.label or name}",
+        {"fields": fields, "classes": classes, "description": format_html("{}", description)},
+    )
 
 
 @admin.register(AgentVersion)

@@ -2,52 +2,24 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterable
+from functools import cached_property
 from typing import Any
 
 from django import forms
 from django.http import QueryDict
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
 
-from executor.agent_rules import provider_problems, suggestion_problems, web_address
+from executor.agent_rules import Place, provider_problems, schema_problems, suggestion_problems, web_address
 from executor.core.llms.factory import LLMS
+from executor.core.llms.known_models import known_models
+from executor.fallbacks import candidates
 from executor.journal import clean_json
+from executor.json_field import JsonField
 from executor.models import Agent
+from executor.parameter_fields import ParameterField, field_name, is_parameter_field, parameter_fields
 from tools.registry import get_registry
-
-
-class JsonField(forms.JSONField):
-    """Shows JSON with line breaks, keeps what was typed when it is wrong, and says where it is wrong."""
-
-    def __init__(self, *, shape: type, **kwargs: Any) -> None:
-        self.shape = shape
-        super().__init__(required=False, **kwargs)
-
-    def to_python(self, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        try:
-            found = json.loads(value, parse_constant=_refuse) if value.strip() else self.shape()
-        except json.JSONDecodeError as error:
-            raise forms.ValidationError(
-                f"It is not valid JSON: {error.msg} in line {error.lineno}, column {error.colno}."
-            ) from error
-        except (ValueError, RecursionError) as error:
-            raise forms.ValidationError(
-                "It is not JSON that can be stored: a number or the nesting is wrong."
-            ) from error
-        if not isinstance(found, self.shape):
-            raise forms.ValidationError(
-                "Write an object: { … }." if self.shape is dict else "Write a list of objects: [{ … }, { … }]."
-            )
-        return clean_json(found)
-
-    def bound_data(self, data: Any, initial: Any) -> Any:
-        return data
-
-    def prepare_value(self, value: Any) -> str:
-        if value is None:  # A new agent's.
-            value = self.shape()
-        return value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
 
 
 class OpenedField(forms.CharField):
@@ -60,29 +32,64 @@ class OpenedField(forms.CharField):
         return False  # It is not a thing to save.
 
 
-def _refuse(constant: str) -> None:
-    raise ValueError(constant)
+class ModelNameInput(forms.TextInput):
+    """Suggests the names that are known of each provider; any other one can be typed. See static/js/agent_form.js."""
+
+    def render(self, name: str, value: Any, attrs: Any = None, renderer: Any = None) -> SafeString:
+        lists = format_html_join(
+            "",
+            '<datalist id="{}">{}</datalist>',
+            (
+                (suggestions_id(provider), format_html_join("", '<option value="{}">', ((name,) for name in known)))
+                for provider, known in known_models().items()
+            ),
+        )
+        return format_html("{}{}", super().render(name, value, attrs, renderer), lists)
+
+
+def suggestions_id(provider: str) -> str:
+    return f"models-{provider}"
+
+
+class FallbackField(forms.ModelChoiceField):  # type: ignore[type-arg]  # not subscriptable at run time
+    def label_from_instance(self, agent: Any) -> str:
+        return f"{agent.title}" if agent.enabled else f"{agent.title} (not offered to people)"
 
 
 class AgentForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable at run time
     opened = OpenedField()
+    model = forms.CharField(
+        required=False,
+        max_length=120,
+        widget=ModelNameInput(attrs={"class": "vTextField", "autocomplete": "off"}),
+        help_text="As the provider spells it. Names that are known are suggested.",
+    )
     base_url = forms.CharField(
         label="Address",
         required=False,
         max_length=300,
         widget=forms.TextInput(attrs={"class": "vTextField", "placeholder": "http://127.0.0.1:11434/v1"}),
-        help_text="Where an OpenAI-compatible server answers, with its /v1. Leave it empty for the demonstration.",
+        help_text="Where an OpenAI-compatible server answers, with its /v1. Other providers: empty for their own.",
+    )
+    fallback = FallbackField(
+        queryset=Agent.objects.none(),
+        required=False,
+        empty_label="None: the task waits, then fails",
+        help_text="The agent whose model takes over when this one’s provider does not answer.",
+    )
+    response_schema = JsonField(
+        shape=dict,
+        optional=True,
+        label="Form of answers",
+        widget=forms.Textarea(attrs={"rows": 5, "class": "vLargeTextField json"}),
+        help_text="JSON Schema that every answer must fit, for agents that programs talk to. Empty: answers are free. "
+        "An answer that does not fit goes back to the model with what is wrong, twice at most.",
     )
     all_functions = forms.BooleanField(
         required=False, help_text="Also those that are added later. The choice below does not count then."
     )
     functions = forms.MultipleChoiceField(
         required=False, widget=forms.CheckboxSelectMultiple, help_text="What this agent may call."
-    )
-    parameters = JsonField(
-        shape=dict,
-        widget=forms.Textarea(attrs={"rows": 5, "class": "vLargeTextField json"}),
-        help_text='What the provider understands, as JSON, e.g. {"temperature": 0.2}.',
     )
     suggestions = JsonField(
         shape=list,
@@ -94,14 +101,29 @@ class AgentForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable
         model = Agent
         fields = (
             *("name", "title", "description", "enabled", "position"),
-            *("provider", "model", "base_url", "api_key_variable", "parameters", "instructions", "functions"),
-            *("max_iterations", "max_seconds", "max_tool_calls", "suggestions"),
+            *("provider", "model", "base_url", "api_key_variable", "fallback", "response_schema", "instructions"),
+            *("functions", "max_iterations", "max_seconds", "max_tool_calls", "input_price", "output_price"),
+            "suggestions",
         )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if self.instance.pk:
             self.initial["opened"] = self.instance.updated_at.isoformat()
+        self.saved_parameters = dict(self.instance.parameters)
+        self._add_model_fields()
+        self._add_function_fields()
+
+    def _add_model_fields(self) -> None:
+        if "provider" not in self.fields:
+            return  # Somebody who may only look.
+        self.fields.update(parameter_fields(self.instance.provider, self.saved_parameters))
+        if isinstance(fallback := self.fields.get("fallback"), forms.ModelChoiceField):
+            fallback.queryset = candidates(self.instance)
+        if "model" in self.fields:
+            self.fields["model"].widget.attrs["list"] = suggestions_id(self["provider"].value() or "")
+
+    def _add_function_fields(self) -> None:
         registry = get_registry()
         chosen = [name for name in self.instance.functions if name != "*"]
         field = self.fields.get("functions")
@@ -139,12 +161,53 @@ class AgentForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable
             chosen = cleaned.get("functions", [])
             named = [name for name in chosen if name in known and known[name].approval]
             cleaned["functions"] = ["*", *named]
-        if cleaned.get("provider") in LLMS and "base_url" in cleaned and "parameters" in cleaned:
-            for field, sentence in provider_problems(
-                cleaned["provider"], cleaned.get("model", ""), cleaned["base_url"], cleaned["parameters"]
-            ):
-                self.add_error(field or None, sentence)
+        if (cleaned.get("input_price") is None) != (cleaned.get("output_price") is None):
+            empty = "input_price" if cleaned.get("input_price") is None else "output_price"
+            if not {"input_price", "output_price"} & self.errors.keys():
+                self.add_error(empty, "Give both prices, or none.")
+        self._add_errors(schema_problems(cleaned.get("response_schema")))
+        if cleaned.get("provider") in LLMS:
+            self._clean_parameters(cleaned["provider"], cleaned)
         return cleaned
+
+    def _clean_parameters(self, provider: str, cleaned: dict[str, Any]) -> None:
+        """Those of the chosen provider are the agent's; what stands in the fields of another one is not looked at."""
+        parameters = {}
+        for name, field in self.fields.items():
+            if isinstance(field, ParameterField) and name == field_name(provider, field.parameter.name):
+                try:
+                    value = field.read(cleaned.get(name, ""))
+                except forms.ValidationError as error:
+                    self.add_error(name, error)
+                    continue
+                if value is not None:
+                    parameters[field.parameter.name] = value
+        self.instance.parameters = clean_json(parameters)
+        if {"base_url", "model"} & self.errors.keys():
+            return
+        self._add_errors(
+            provider_problems(provider, cleaned.get("model", ""), cleaned.get("base_url", ""), self.instance.parameters)
+        )
+
+    def _add_errors(self, problems: Iterable[tuple[Place, str]]) -> None:
+        for place, sentence in problems:
+            match place:
+                case ("parameters", *_):
+                    # Of those that do not go together, the sentence names one first.
+                    about = place[1] if len(place) > 1 else sentence.partition(" ")[0]
+                    name = field_name(self.cleaned_data["provider"], str(about))
+                    self.add_error(name if name in self.fields else None, sentence)
+                case (str(name),):
+                    self.add_error(name, sentence[:1].upper() + sentence[1:])
+                case _:
+                    self.add_error(None, sentence)
+
+    @cached_property
+    def changed_data(self) -> list[str]:
+        """Without what was typed into the fields of a provider that is not the chosen one."""
+        chosen = self["provider"].value() if "provider" in self.fields else ""
+        mine = field_name(str(chosen), "")
+        return [name for name in super().changed_data if not is_parameter_field(name) or name.startswith(mine)]
 
     def _refuse_to_undo(self, opened: str) -> None:
         """Object if somebody else saved the agent since: every field of theirs would be set back to what it was.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -21,6 +22,7 @@ from pydantic_core import ErrorDetails
 
 from executor.core.llms.base import Endpoint
 from executor.core.llms.factory import LLMS, llm_class
+from executor.core.validation import schema_problem
 from executor.keys import KEY_VARIABLE, key_variable
 
 #: Where in the file something stands: ("agents", 1, "limits", "iterations").
@@ -37,7 +39,7 @@ def _no_flag(value: Any) -> Any:
     return value
 
 
-def _plain_json(value: dict[str, Any]) -> dict[str, Any]:
+def _plain_json(value: Any) -> Any:
     """Dates and infinities are YAML, but nothing that a provider can be sent."""
     try:
         json.dumps(value, allow_nan=False)
@@ -56,6 +58,18 @@ def web_address(value: str) -> str:
 
 # The descriptions are what a mistake is told with: "must be {description}".
 Whole = Annotated[int, BeforeValidator(_no_flag), Field(ge=1, le=_LARGEST, description="a whole number of at least 1")]
+
+
+Dollars = Annotated[
+    Decimal,
+    BeforeValidator(_no_flag),
+    Field(
+        ge=0,
+        max_digits=10,
+        decimal_places=4,
+        description="dollars per million tokens, with up to 4 decimals, such as 0.25",
+    ),
+]
 
 
 class _Fields(BaseModel):
@@ -77,6 +91,13 @@ class LimitsEntry(_Fields):
     )
 
 
+class PriceEntry(_Fields):
+    """For a model that the price list does not know, or of which it is wrong."""
+
+    input: Dollars
+    output: Dollars
+
+
 class AgentEntry(_Fields):
     """One agent as the file gives it. Fields that are not given are left as they are in the database."""
 
@@ -85,7 +106,7 @@ class AgentEntry(_Fields):
     )
     title: str = Field(min_length=1, max_length=80, description="a text")
     description: str = Field("", max_length=300, description="a text")
-    provider: str = Field(description=f"one of: {', '.join(LLMS)}")
+    provider: str = Field(description="an agent type")  # The sentence lists those there are.
     model: str = Field("", max_length=120, description="a text")
     base_url: Annotated[str, AfterValidator(web_address)] = Field(
         "", max_length=300, description="an address such as http://127.0.0.1:11434/v1, without a password in it"
@@ -99,6 +120,11 @@ class AgentEntry(_Fields):
     parameters: Annotated[dict[str, Any], AfterValidator(_plain_json)] = Field(
         {}, description="a mapping of what the provider understands, e.g. temperature: 0.2"
     )
+    response_schema: Annotated[dict[str, Any] | None, AfterValidator(_plain_json)] = Field(
+        None, description="a JSON Schema: a mapping such as {type: object, properties: …}"
+    )
+    fallback: str = Field("", max_length=60, description="the name of an agent")
+    price: PriceEntry | None = Field(None, description="a mapping with input and output")
     suggestions: list[Suggestion] = Field([], description="a list of mappings with title and prompt")
     enabled: bool = Field(True, description="true or false")
 
@@ -110,10 +136,13 @@ class AgentEntry(_Fields):
         return value
 
     def columns(self) -> dict[str, Any]:
-        """The columns of `Agent` that the file gives a value for."""
+        """The columns of `Agent` that the file gives a value for; `fallback` by its name."""
         given = self.model_dump(exclude_unset=True)
-        limits = given.pop("limits", {})
-        return given | {f"max_{name}": value for name, value in limits.items()}
+        given |= {f"max_{name}": value for name, value in given.pop("limits", {}).items()}
+        if "price" in given:
+            price = given.pop("price") or {}
+            given |= {"input_price": price.get("input"), "output_price": price.get("output")}
+        return given
 
 
 class AgentsFile(_Fields):
@@ -124,18 +153,20 @@ class AgentsFile(_Fields):
 
 _MUST_BE = {
     name: info.description
-    for model in (AgentsFile, AgentEntry, LimitsEntry, Suggestion)
+    for model in (AgentsFile, AgentEntry, LimitsEntry, PriceEntry, Suggestion)
     for name, info in model.model_fields.items()
 }
 
 
-#: The fields there are, by how deep in the file they stand.
-_FIELDS = {
-    1: AgentsFile.model_fields,
-    3: AgentEntry.model_fields,
-    4: LimitsEntry.model_fields,
-    5: Suggestion.model_fields,
-}
+_INSIDE: dict[str, type[BaseModel]] = {"limits": LimitsEntry, "price": PriceEntry, "suggestions": Suggestion}
+
+
+def _fields_at(place: Place) -> list[str]:
+    """The fields there are where `place` stands."""
+    if len(place) == 1:
+        return list(AgentsFile.model_fields)
+    model: type[BaseModel] = _INSIDE[str(place[2])] if len(place) > 3 else AgentEntry
+    return list(model.model_fields)
 
 
 def path_text(place: Place) -> str:
@@ -162,14 +193,16 @@ def sentence(error: ErrorDetails, place: Place, shown: Callable[[Place, Any], st
                 "and that variable's name into api_key_variable."
             )
         case "extra_forbidden":
-            return f"there is no such field. Use: {', '.join(_FIELDS[len(place)])}."
+            return f"there is no such field. Use: {', '.join(_fields_at(place))}."
         case "string_too_long":
             return f"must have at most {error['ctx']['max_length']} characters, not {len(error['input'])}."
         case "string_too_short":
             return "must not be empty."
         case "less_than_equal":
             return f"must be at most {error['ctx']['le']}, not {error['input']}."
-    if isinstance(last, int):
+    if last == "provider":
+        wanted = f"one of: {', '.join(LLMS)}"
+    elif isinstance(last, int):
         wanted = "the name of a function" if place[-2] == "functions" else "a mapping of fields"
     else:
         wanted = _MUST_BE.get(last) or 'a mapping with the list "agents"'
@@ -194,17 +227,34 @@ def _card_sentence(problem: ErrorDetails) -> str:
 
 def provider_problems(
     provider: str, model: str, base_url: str, parameters: dict[str, Any]
-) -> Iterator[tuple[str, str]]:
-    """What the provider's class objects to, as (field, sentence). The field is "" where it is not about one."""
+) -> Iterator[tuple[Place, str]]:
+    """What the provider's class objects to, as (place within the agent, sentence)."""
     try:
         cls = llm_class(provider)
     except ImportError as error:
-        yield ("provider", f"{provider} cannot be used: {error}. Install what it needs.")
+        yield ("provider",), f"{provider} cannot be used: {error}. Install what it needs."
         return
-    problems = cls.check_parameters(parameters)
-    yield from (("parameters", sentence) for sentence in problems)
-    if not problems:
+    told = set()
+    for name, value in parameters.items():
+        for problem in cls.check_parameters({name: value}):
+            told.add(problem)
+            yield ("parameters", name), problem
+    # Those that do not go together.
+    for problem in cls.check_parameters(parameters):
+        if problem not in told:
+            told.add(problem)
+            yield ("parameters",), problem
+    if not model and cls.test_model:
+        yield ("model",), f"is missing: give the name of a model, such as {cls.test_model}."
+    elif not told:
         try:
             cls(Endpoint(model, base_url), **parameters)
         except (ValueError, TypeError) as error:
-            yield ("" if base_url else "base_url", str(error))
+            about = "model" if model and repr(model) in str(error) else "" if base_url else "base_url"
+            yield (about,) if about else (), str(error)
+
+
+def schema_problems(schema: dict[str, Any] | None) -> Iterator[tuple[Place, str]]:
+    """What is wrong with the form that an agent's answers are to have; as `provider_problems`."""
+    if schema is not None and (problem := schema_problem(schema)):
+        yield ("response_schema",), problem

@@ -15,18 +15,21 @@ from django.db import transaction
 from django.db.models import Max
 from pydantic import ValidationError
 
-from executor.agent_rules import AgentEntry, AgentsFile, provider_problems
+from executor.agent_rules import AgentEntry, AgentsFile, Place, provider_problems, schema_problems
 from executor.agents_yaml import AgentsFileError, Source, read_yaml
+from executor.fallbacks import chain
 from executor.models import Agent
 from tools.registry import get_registry
 
-__all__ = ["AgentsFileError", "load", "read", "warnings"]
+__all__ = ["AgentsFileError", "load", "read", "there_are", "warnings"]
 
 
-def read(path: Path, environment: Mapping[str, str], *, ask_providers: bool = True) -> list[AgentEntry]:
+def read(
+    path: Path, environment: Mapping[str, str], *, others: Mapping[str, str | None] | None = None
+) -> list[AgentEntry]:
     """The agents in `path`. Raises AgentsFileError with everything that is wrong.
 
-    With `ask_providers` each provider's class has to agree with its parameters, for which its SDK is imported.
+    `others` are the agents there are already (see `there_are`), None if nobody knows.
     """
     source = Source(path.name)
     data = read_yaml(path, source, environment)
@@ -47,18 +50,53 @@ def read(path: Path, environment: Mapping[str, str], *, ask_providers: bool = Tr
             else:
                 names[name] = source.lines[(*place, "name")]
         asked = entry or _what_the_provider_gets(item)
-        if asked and ask_providers and not any(unread[:2] == place for unread in source.unread):
-            for field, sentence in provider_problems(asked.provider, asked.model, asked.base_url, asked.parameters):
-                source.add((*place, field) if field else place, source.mask(sentence))
+        if asked and not any(unread[:2] == place for unread in source.unread):
+            for inside, sentence in (
+                *provider_problems(asked.provider, asked.model, asked.base_url, asked.parameters),
+                *schema_problems(asked.response_schema),
+            ):
+                source.add((*place, *inside), source.mask(sentence))
+    _check_fallbacks(source, data, others)
     source.check()
     return entries
+
+
+def there_are() -> dict[str, str | None]:
+    """Everybody's agents, by name, and who takes over from each."""
+    return dict(Agent.objects.filter(owner=None).values_list("name", "fallback__name"))
+
+
+def _check_fallbacks(source: Source, data: Any, others: Mapping[str, str | None] | None) -> None:
+    """Who takes over must be there, here or in the database, and nobody may in the end take over from themselves."""
+    items = data.get("agents") if isinstance(data, dict) else None
+    falls_back_on = dict(others or {})
+    given: dict[str, tuple[Place, str]] = {}
+    for index, item in enumerate(items if isinstance(items, list) else ()):
+        if isinstance(item, dict) and isinstance(name := item.get("name"), str):
+            falls_back_on.setdefault(name, None)
+            if isinstance(fallback := item.get("fallback"), str):
+                falls_back_on[name] = fallback
+                if fallback:
+                    given[name] = (("agents", index, "fallback"), fallback)
+    told: set[str] = set()
+    for name, (place, fallback) in given.items():
+        if place in source.unread:
+            continue
+        if fallback not in falls_back_on:
+            if others is not None:
+                there = ", ".join(sorted(other for other in falls_back_on if other != name)) or "none yet"
+                source.add(place, f"there is no agent {source.shown(place, fallback)}. There are: {there}.")
+        elif (circle := chain(name, falls_back_on))[-1] == name and name not in told:
+            told.update(circle)
+            source.add(place, f"{source.mask(' → '.join(circle))} goes round in a circle. Leave one of them out.")
 
 
 def _what_the_provider_gets(item: Any) -> AgentEntry | None:
     """An entry with only those fields of a wrong one, if they are right: their mistakes too are told at once."""
     if not isinstance(item, dict):
         return None
-    given = {name: item[name] for name in ("provider", "model", "base_url", "parameters") if name in item}
+    asked = ("provider", "model", "base_url", "parameters", "response_schema")
+    given = {name: item[name] for name in asked if name in item}
     try:
         return AgentEntry.model_validate({"name": "any", "title": "any", **given})
     except ValidationError:
@@ -77,19 +115,31 @@ def warnings(agents: list[AgentEntry], environment: Mapping[str, str]) -> list[s
 
 
 def load(agents: list[AgentEntry]) -> list[tuple[str, str]]:
-    """Create or update `agents` by name, in one transaction. Returns (name, what happened). Nothing is ever deleted."""
+    """Create or update `agents` by name, in one transaction. Returns (name, what happened). Nothing is ever deleted.
+
+    Raises AgentsFileError if a name belongs to somebody's own agent.
+    """
     with transaction.atomic():
         # New ones come last: the first one in the picker is preselected, and stays so.
         first = (Agent.objects.aggregate(last=Max("position"))["last"] or 0) + 1 if Agent.objects.exists() else 0
-        return [(entry.name, _load(entry, position)) for position, entry in enumerate(agents, start=first)]
+        positions = {entry.name: position for position, entry in enumerate(agents, start=first)}
+        # Who takes over comes before those it takes over from, so that each is saved once.
+        falls_back_on: dict[str, str | None] = {entry.name: entry.fallback for entry in agents}
+        ordered = sorted(agents, key=lambda entry: len(chain(entry.name, falls_back_on)))
+        outcomes = {entry.name: _load(entry, positions[entry.name]) for entry in ordered}
+        return [(entry.name, outcomes[entry.name]) for entry in agents]
 
 
 def _load(entry: AgentEntry, position: int) -> str:
     columns = entry.columns()
+    if "fallback" in columns:
+        columns["fallback"] = Agent.objects.filter(name=entry.fallback, owner=None).first()
     agent = Agent.objects.filter(name=entry.name).first()
     if agent is None:
         Agent.objects.create(**columns, position=position)
         return "added"
+    if agent.owner_id is not None:
+        raise AgentsFileError([f"{entry.name}: somebody's own agent has this name. Choose another one."])
     changed = [name for name, value in columns.items() if getattr(agent, name) != value]
     if not changed:
         return "unchanged"

@@ -1,4 +1,5 @@
 from django.apps import AppConfig
+from django.conf import settings
 from django.core import checks
 
 
@@ -7,10 +8,15 @@ class ExecutorConfig(AppConfig):
     verbose_name = "Agents and tasks"
 
     def ready(self) -> None:
-        from executor.checks import check_agents_file
+        from executor import model_classes
+        from executor.checks import check_agents_file, check_model_classes
         from executor.housekeeping import housekeeping, tasks_that_exist
+        from executor.probes import forget_old
         from tools import resources
 
+        model_classes.register_all(settings.MODEL_CLASSES)
+        checks.register(check_model_classes)
         checks.register(check_agents_file)
         resources.IN_USE.append(tasks_that_exist)
         housekeeping.connect(lambda **_: resources.clean(), weak=False, dispatch_uid="clean resources")
+        housekeeping.connect(lambda **_: forget_old(), weak=False, dispatch_uid="forget old probes")

@@ -1,4 +1,4 @@
-"""What is wrong with agents.yaml, told by `manage.py check`. The agents that are loaded already go on working."""
+"""What is wrong with agents.yaml and MODEL_CLASSES, told at the start and by `manage.py check`. All else works."""
 
 import os
 from collections.abc import Sequence
@@ -8,16 +8,25 @@ from django.apps import AppConfig
 from django.conf import settings
 from django.core import checks
 
+from executor import model_classes
 from executor.agents_file import AgentsFileError, read
 
 
 def check_agents_file(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[checks.CheckMessage]:
-    """One warning for each mistake. The providers' parameters are left to `load_agents`: their SDKs load slowly."""
+    """One warning for each mistake. The database is not asked: it may not be there yet."""
     try:
-        read(settings.AGENTS_FILE, os.environ, ask_providers=False)
+        read(settings.AGENTS_FILE, os.environ)
     except AgentsFileError as error:
         return [
             checks.Warning(mistake, hint="See docs/agents.md. Nothing of the file is loaded.", id="executor.W001")
             for mistake in error.mistakes
         ]
     return []
+
+
+def check_model_classes(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """One warning for each class that was left out."""
+    return [
+        checks.Warning(problem, hint="See docs/adding-a-model.md. There is no such agent type now.", id="executor.W002")
+        for problem in model_classes.register_all(settings.MODEL_CLASSES)
+    ]

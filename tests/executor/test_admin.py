@@ -91,7 +91,6 @@ def agent_form(**fields: Any) -> dict[str, Any]:
         "position": "0",
         "provider": "demo",
         "all_functions": "on",
-        "parameters": "{}",
         "suggestions": "[]",
         "max_iterations": "5",
         "max_seconds": "60",
@@ -184,15 +183,15 @@ class TestAnAgent:
         assert Agent.objects.get(name="helper").functions == ["draw_chart", "calculate"]
 
     def test_keeps_a_version_of_each_change_that_matters_to_the_model(self, as_dora: Client, demo: Agent) -> None:
-        assert self.save(as_dora, demo, instructions="Be brief.", parameters='{"pause": 0}', max_iterations="210") == []
+        assert self.save(as_dora, demo, instructions="Be brief.", max_iterations="210") == []
         assert demo.versions.count() == 2
         assert "Be brief." in page(as_dora, "executor_agentversion_change", demo.current_version().pk)
         shown = page(as_dora, "executor_agent_change", demo.pk)
         assert reverse("admin:executor_agentversion_change", args=[demo.current_version().pk]) in shown
 
     def test_that_was_saved_unchanged_has_no_new_version(self, as_dora: Client, demo: Agent) -> None:
-        fields = {"max_iterations": "210", "max_seconds": "1800", "max_tool_calls": "200"}
-        assert self.save(as_dora, demo, parameters='{"pause": 0}', **fields) == []
+        fields = {"max_iterations": "210", "max_seconds": "1800", "max_tool_calls": "200", "parameter-demo-pause": "0"}
+        assert self.save(as_dora, demo, **fields) == []
         assert demo.versions.count() == 1
 
     def test_may_have_a_server_whose_name_has_no_dot(self, as_dora: Client) -> None:
@@ -203,21 +202,16 @@ class TestAnAgent:
         ("fields", "objection"),
         [
             (
-                {"parameters": '{"temperature": }'},
-                "parameters: It is not valid JSON: Expecting value in line 1, column 17",
+                {"suggestions": '[{"title": }]'},
+                "suggestions: It is not valid JSON: Expecting value in line 1, column 12",
             ),
-            ({"parameters": "[1]"}, "parameters: Write an object"),
-            ({"parameters": '{"seed": NaN}'}, "parameters: It is not JSON that can be stored"),
-            ({"parameters": "[" * 100_000}, "parameters: It is not JSON that can be stored"),
+            ({"suggestions": '[{"title": NaN}]'}, "suggestions: It is not JSON that can be stored"),
+            ({"suggestions": "[" * 100_000}, "suggestions: It is not JSON that can be stored"),
             ({"suggestions": '[{"title": "Try"}]'}, "suggestions: [0].prompt: is missing: give it a text."),
             ({"suggestions": '{"title": "Try"}'}, "suggestions: Write a list of objects"),
             ({"provider": "openai_compatible"}, "base_url: '' is not the address of a model server"),
             ({"base_url": "http://me:secret@host/v1"}, "base_url: Give an address such as"),
             ({"base_url": "javascript:alert(1)"}, "base_url: Give an address such as"),
-            (
-                {"provider": "openai_compatible", "base_url": "http://h/v1", "parameters": '{"temperature": 9}'},
-                "parameters: temperature must be a number from 0 to 2",
-            ),
             ({"max_iterations": "0"}, "max_iterations: Ensure this value is greater than or equal to 1."),
             ({"all_functions": "", "functions": ["nonsense"]}, "functions: Select a valid choice."),
         ],
@@ -229,7 +223,7 @@ class TestAnAgent:
         assert not Agent.objects.exists()
 
     def test_keeps_what_was_typed_when_it_is_refused(self, as_dora: Client) -> None:
-        response = as_dora.post(reverse(ADD), agent_form(parameters='{"mine": '))
+        response = as_dora.post(reverse(ADD), agent_form(suggestions='{"mine": '))
         assert "{&quot;mine&quot;: " in response.content.decode()
 
     def test_says_which_of_its_functions_are_missing_and_keeps_them(self, as_dora: Client, demo: Agent) -> None:
@@ -434,6 +428,8 @@ class TestWorkers:
         assert "Silent" in page(as_dora, "executor_worker_changelist")
 
 
-def test_parameters_are_shown_with_line_breaks(as_dora: Client, demo: Agent) -> None:
-    shown = json.dumps(demo.parameters, indent=2).replace('"', "&quot;")
+def test_cards_are_shown_with_line_breaks(as_dora: Client, demo: Agent) -> None:
+    demo.suggestions = [{"title": "Try", "prompt": "This"}]
+    demo.save()
+    shown = json.dumps(demo.suggestions, indent=2).replace('"', "&quot;")
     assert shown in page(as_dora, "executor_agent_change", demo.pk)

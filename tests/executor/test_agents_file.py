@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from io import StringIO
 from pathlib import Path
 from textwrap import dedent
@@ -18,6 +19,7 @@ from executor.checks import check_agents_file
 from executor.models import Agent
 from tests.agentsite.conftest import ROOT, manage
 from tools.registry import get_registry
+from users.models import User
 
 ONE = """\
 agents:
@@ -70,6 +72,9 @@ class TestReading:
                 functions: [calculate]
                 limits: {iterations: 7, seconds: 60, tool_calls: 0}
                 parameters: {temperature: 0.2}
+                response_schema: {type: object}
+                fallback: spare
+                price: {input: 0.25, output: "2"}
                 suggestions:
                   - {title: Try, prompt: This}
                 enabled: false
@@ -90,6 +95,10 @@ class TestReading:
             "max_seconds": 60,
             "max_tool_calls": 0,
             "parameters": {"temperature": 0.2},
+            "response_schema": {"type": "object"},
+            "fallback": "spare",
+            "input_price": Decimal("0.25"),
+            "output_price": Decimal(2),
             "suggestions": [{"title": "Try", "prompt": "This"}],
             "enabled": False,
         }
@@ -181,6 +190,24 @@ class TestMistakes:
             ("model: 2024-99-99", ".model: '2024-99-99' cannot be read as a value. Put it in quotes."),
             ("model: !secret x", ".model: 'x' cannot be read as a value. Put it in quotes."),
             ("base_url: ftp://host", ".base_url: must be an address such as http://127.0.0.1:11434/v1"),
+            ("price: 5", ".price: must be a mapping with input and output, not 5."),
+            ("price: {input: 1}", ".price.output: is missing: give it dollars per million tokens, with up to 4"),
+            (
+                "price: {input: -1, output: 1}",
+                ".price.input: must be dollars per million tokens, with up to 4 decimals",
+            ),
+            ("price: {input: .nan, output: 1}", ".price.input: must be dollars per million tokens"),
+            ("price: {input: yes, output: 1}", ".price.input: must be dollars per million tokens"),
+            ("price: {input: 0.00001, output: 1}", ".price.input: must be dollars per million tokens"),
+            ("price: {in: 1, input: 1, output: 1}", ".price.in: there is no such field. Use: input, output."),
+            ("response_schema: [x]", ".response_schema: must be a JSON Schema: a mapping such as {type: object"),
+            ("response_schema: {}", ".response_schema: It must be a JSON Schema: an object such as"),
+            ("response_schema: {type: thing}", ".response_schema: It is no JSON Schema: type: 'thing'"),
+            ("response_schema: {const: 2024-01-01}", ".response_schema: must be a JSON Schema: a mapping such as"),
+            ("fallback: [x]", '.fallback: must be the name of an agent, not ["x"].'),
+            ("fallback: helper", ".fallback: helper → helper goes round in a circle. Leave one of them out."),
+            ("parameters: {pause: 11}", ".parameters.pause: pause must be a number from 0 to 10, not 11."),
+            ("parameters: {effort: low}", ".parameters.effort: There is no parameter 'effort'. Use: pause."),
         ],
     )
     def test_name_file_line_and_field(self, file: Path, line: str, mistake: str) -> None:
@@ -232,7 +259,7 @@ class TestMistakes:
             "agents.yaml, line 3, agents[0].provider",
             "agents.yaml, line 4, agents[0].model",
             "agents.yaml, line 9, agents[1].enabled",
-            "agents.yaml, line 10, agents[1].parameters",
+            "agents.yaml, line 11, agents[1].parameters.temperature",
             "agents.yaml, line 12, agents[2].name",
             "agents.yaml, line 16, agents[2].limits.seconds",
             "agents.yaml, line 17, agents[3].name",
@@ -278,6 +305,95 @@ class TestMistakes:
         file.write_bytes(b"agents: \xff")
         with pytest.raises(AgentsFileError, match=r"agents\.yaml is not text in UTF-8"):
             read(file, {})
+
+
+class TestWhoTakesOver:
+    def test_is_in_the_file_or_in_the_database(self, file: Path) -> None:
+        lines = one("fallback: spare")
+        file.write_text(lines)
+        assert read(file, {}, others={"spare": None})[0].fallback == "spare"
+        assert read(file, {}, others=None)[0].fallback == "spare", "nobody knows"
+        with pytest.raises(AgentsFileError) as raised:
+            read(file, {}, others={"other": None})
+        assert raised.value.mistakes == [
+            'agents.yaml, line 5, agents[0].fallback: there is no agent "spare". There are: other.'
+        ]
+        file.write_text(lines + "  - {name: spare, title: Spare, provider: demo}\n")
+        assert len(read(file, {}, others={})) == 2
+
+    @pytest.mark.parametrize(
+        ("spare", "others", "circle"),
+        [
+            ("fallback: helper", {}, "helper → spare → helper"),
+            ("fallback: third", {"third": "helper"}, "helper → spare → third → helper"),
+            ("description: As it is in the database.", {"spare": "helper"}, "helper → spare → helper"),
+        ],
+    )
+    def test_never_goes_round_in_a_circle(self, file: Path, spare: str, others: dict[str, Any], circle: str) -> None:
+        file.write_text(one("fallback: spare") + f"  - name: spare\n    title: S\n    provider: demo\n    {spare}\n")
+        with pytest.raises(AgentsFileError) as raised:
+            read(file, {}, others=others)
+        assert raised.value.mistakes == [
+            f"agents.yaml, line 5, agents[0].fallback: {circle} goes round in a circle. Leave one of them out."
+        ]
+
+    @pytest.mark.django_db
+    def test_is_there_when_it_is_needed_wherever_it_stands(self, file: Path) -> None:
+        text = (
+            one("fallback: spare", "price: {input: 1, output: 2.5}") + "  - {name: spare, title: S, provider: demo}\n"
+        )
+        assert load(file, text)[0] == ["helper: added", "spare: added"]
+        helper, spare = Agent.objects.all()
+        assert (helper.name, helper.fallback, helper.versions.count()) == ("helper", spare, 1)
+        assert helper.config().price == {"input": "1.0000", "output": "2.5000"}
+        assert load(file, text)[0] == ["helper: unchanged", "spare: unchanged"]
+
+    @pytest.mark.django_db
+    def test_is_taken_away_by_an_empty_word_and_a_price_by_nothing(self, file: Path) -> None:
+        load(
+            file,
+            one("fallback: spare", "price: {input: 1, output: 2}") + "  - {name: spare, title: S, provider: demo}\n",
+        )
+        load(file, ONE)
+        assert Agent.objects.get(name="helper").fallback is not None
+        assert load(file, one("fallback: ''", "price:", "response_schema:"))[0] == ["helper: changed (version 2)"]
+        helper = Agent.objects.get(name="helper")
+        assert (helper.fallback, helper.input_price, helper.output_price) == (None, None, None)
+
+    @pytest.mark.django_db
+    def test_is_nobodys_own_agent_and_no_file_changes_one(self, file: Path, alice: User) -> None:
+        Agent.objects.create(name="mine", title="Mine", provider="demo", owner=alice)
+        with pytest.raises(CommandError, match=r'there is no agent "mine"\. There are: none yet'):
+            load(file, one("fallback: mine"))
+        with pytest.raises(CommandError, match="mine: somebody's own agent has this name"):
+            load(file, ONE.replace("name: helper", "name: mine"))
+        assert Agent.objects.get().title == "Mine"
+
+
+class TestEveryProvider:
+    @pytest.mark.parametrize(
+        ("provider", "line", "mistake"),
+        [
+            ("gpt", "parameters: {effort: huge}", ".parameters.effort: effort must be one of none, minimal, low"),
+            ("gpt", "parameters: {temperature: 1, effort: low}", ".parameters: temperature is refused by models that"),
+            ("claude", "parameters: {temperature: 1}", ".parameters.temperature: There is no parameter 'temperature'"),
+            ("gemini", "parameters: {safety: none}", ".parameters.safety: safety must be one of block_low_and_above"),
+            ("gemini", "parameters: {thinking_level: low, thinking_budget: 0}", ".parameters: thinking_level and"),
+            ("gemini", "model: a b", ".model: 'a b' is not the name of a model."),
+            ("openai_compatible", "parameters: {top_p: 2}", ".parameters.top_p: top_p must be a number from 0 to 1"),
+        ],
+    )
+    def test_has_the_last_word_about_its_parameters(self, file: Path, provider: str, line: str, mistake: str) -> None:
+        text = ONE.replace("demo", f"{provider}\n    base_url: http://h/v1") + f"    {line}\n"
+        (found,) = mistakes(file, text if line.startswith("model") else text + "    model: m\n")
+        assert found.startswith(f"agents.yaml, line 6, agents[0]{mistake}")
+
+    @pytest.mark.parametrize("provider", ["gpt", "claude", "gemini"])
+    def test_that_has_many_models_wants_to_know_which(self, file: Path, provider: str) -> None:
+        (found,) = mistakes(file, ONE.replace("demo", provider))
+        assert found.startswith("agents.yaml, line 2, agents[0].model: is missing: give the name of a model, such as ")
+        file.write_text(ONE.replace("demo", f"{provider}\n    model: m"))
+        assert read(file, {})[0].provider == provider
 
 
 @pytest.mark.django_db

@@ -55,6 +55,8 @@ class Parameter:
                 return f"a whole number from {self.low:g} to {self.high:g}"
             case "whole" if self.low == 1:
                 return "a whole number above 0"
+            case "whole" if self.low > -math.inf:
+                return f"a whole number of at least {self.low:g}"
             case "number" | "whole":
                 return "a number" if self.kind == "number" else "a whole number"
             case "choice":

@@ -10,7 +10,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
-from executor.agents_file import AgentsFileError, load, read, warnings
+from executor.agents_file import AgentsFileError, load, read, there_are, warnings
 
 
 class Command(BaseCommand):
@@ -24,20 +24,24 @@ class Command(BaseCommand):
     def handle(self, *args: Any, file: Path | None, check: bool, verbosity: int, **options: Any) -> None:
         path = file or settings.AGENTS_FILE
         try:
-            agents = read(path, os.environ)
+            agents = read(path, os.environ, others=_others())
+            for sentence in warnings(agents, os.environ):
+                self.stderr.write(self.style.WARNING(sentence))
+            outcomes = [(agent.name, "in order") for agent in agents] if check else load(agents)
         except AgentsFileError as error:
             raise CommandError(f"{path.name} has mistakes; nothing was loaded.\n{error}") from error
-        for sentence in warnings(agents, os.environ):
-            self.stderr.write(self.style.WARNING(sentence))
-        if check:
-            outcomes = [(agent.name, "in order") for agent in agents]
-        else:
-            try:
-                outcomes = load(agents)
-            except DatabaseError as error:
-                raise CommandError(
-                    f"The database cannot be used: {error}. Run `manage.py migrate` if that was not done yet."
-                ) from error
+        except DatabaseError as error:
+            raise CommandError(
+                f"The database cannot be used: {error}. Run `manage.py migrate` if that was not done yet."
+            ) from error
         if verbosity:
             for name, outcome in outcomes:
                 self.stdout.write(f"{name}: {outcome}")
+
+
+def _others() -> dict[str, str | None] | None:
+    """The agents there are, None if the database cannot say; only loading needs it, and then tells why."""
+    try:
+        return there_are()
+    except DatabaseError:
+        return None
