@@ -258,6 +258,7 @@ class Task(models.Model):
         indexes = [
             models.Index(fields=("status", "lease_until"), name="task_by_lease"),
             models.Index(fields=("user", "-created_at"), name="task_by_user"),
+            models.Index(fields=("created_at",), name="task_by_time"),
         ]
         constraints = [
             models.UniqueConstraint(fields=("user", "idempotency_key"), name="one_task_per_idempotency_key"),
@@ -349,6 +350,16 @@ class Step(models.Model):
             models.UniqueConstraint(fields=("task", "seq"), name="one_step_per_seq"),
             models.UniqueConstraint(fields=("task", "call_id"), name="one_step_per_call"),
         ]
+        indexes = [
+            # Everything that usage.py adds up, so that it need not read what was said to find out what that cost.
+            models.Index(
+                fields=(
+                    *("task", "kind", "finish_reason", "provider", "model", "api_key", "cost"),
+                    *("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens"),
+                ),
+                name="step_by_use",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.seq}. {self.name or self.get_kind_display()}: {self.get_status_display()}"
@@ -409,6 +420,19 @@ class ReviewLog(models.Model):
 
     def __str__(self) -> str:
         return f"{self.reviewer_name}: {self.what}"
+
+
+class UsageOverview(models.Model):
+    """No table: a place in admin, with a permission of its own, for the page that adds up what everybody used."""
+
+    class Meta:
+        managed = False
+        default_permissions = ("view",)
+        verbose_name = "usage"
+        verbose_name_plural = "usage"
+
+    def __str__(self) -> str:
+        return "Usage"
 
 
 class Probe(models.Model):
