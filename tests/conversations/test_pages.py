@@ -328,13 +328,20 @@ def test_a_finished_task_is_folded_and_its_steps_load_when_asked_for(as_alice: C
         ("pause", "Send “continue”"),
     ],
 )
-def test_an_answer_that_was_cut_short_says_why(as_alice: Client, turn: Turn, reason: Any, note: str) -> None:
+def test_an_answer_that_was_cut_short_says_why(
+    as_alice: Client, alice: User, demo: Agent, reason: Any, note: str
+) -> None:
+    turn = actions.send(alice, demo, "Tell me a story.")
     journal = hold(turn.task)
     seq = journal.begin_model()
     journal.finish_model(seq, Finished(message("Once upon"), reason), Spent(), {}, 1)
     journal.end(Status.DONE)
     found = soup(as_alice.get(turn.conversation.get_absolute_url())).select_one(".stop-note")
-    assert note in found.text if found and note else found is None and not note
+    if note:
+        assert found is not None
+        assert note in found.text
+    else:
+        assert found is None
 
 
 def test_the_page_of_a_task_tells_every_step(as_alice: Client, worked: Turn) -> None:
