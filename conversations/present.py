@@ -16,10 +16,12 @@ from django.utils.safestring import SafeString
 
 from conversations import words
 from conversations.markdown import BlockStream, render
+from conversations.use import AnswerUse, UseView, answer_uses, by_model, task_use
 from executor.core.errors import LLM_ERROR_KINDS
 from executor.core.llms.factory import llm_class
 from executor.credentials import KeyMissing
 from executor.models import HELD, Agent, Status, Step, Task
+from executor.usage import step_use
 from tools.models import Resource
 from users import api_keys
 from users.models import User
@@ -71,7 +73,7 @@ class StepView:
     files: tuple[FileView, ...]
     text: SafeString
     reasoning: SafeString
-    tokens: str
+    use: str
     attempt: int
     started_at: datetime | None
     checkpoint: bool
@@ -95,7 +97,7 @@ class StepView:
             files=tuple(files),
             text=render(step.text) if text and step.text else SafeString(""),
             reasoning=render(step.reasoning) if step.reasoning else SafeString(""),
-            tokens=words.tokens(step.input_tokens + step.output_tokens),
+            use=UseView.of(step_use(step), is_demo=step.provider == "demo").line,
             attempt=step.attempt,
             started_at=step.started_at,
             checkpoint=checkpoint,
@@ -125,7 +127,9 @@ class TaskView:
     can_retry: bool
     needs_key: bool
     provider: str
-    usage: str
+    use: UseView
+    models: tuple[tuple[str, str], ...]
+    answers: tuple[AnswerUse, ...]
     duration: str
     model: str
     started_at: datetime | None
@@ -230,6 +234,7 @@ def task_view(
     tool_count = sum(step.kind == Step.Kind.TOOL for step in steps)
     failed_count = sum(step.kind == Step.Kind.TOOL and step.status == Step.Status.FAILED for step in steps)
     took = words.duration(task.started_at, task.ended_at)
+    used = steps if every_step or not task.is_active else ()  # Told at the end; adding up at each look would take time.
     return TaskView(
         id=task.pk,
         status=task.status,
@@ -256,7 +261,9 @@ def task_view(
         can_retry=failed,
         needs_key=failed and task.error_kind == KeyMissing.kind,
         provider=config["provider"],
-        usage=words.tokens(task.input_tokens + task.output_tokens),
+        use=task_use(used, is_demo=config["provider"] == "demo"),
+        models=by_model(used),
+        answers=answer_uses(steps) if every_step else (),
         duration=took,
         model=config["model"],
         started_at=task.started_at,

@@ -61,7 +61,3 @@ def shorten(text: str) -> str:
     if len(text) <= RESULT_SHOWN:
         return text
     return f"{text[:RESULT_SHOWN]}\n… ({len(text) - RESULT_SHOWN:,} more characters)"
-
-
-def tokens(count: int) -> str:
-    return f"{count:,} tokens" if count else ""

@@ -1,0 +1,69 @@
+"""What templates are given of tokens and money, of one answer or of many."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from executor import money
+from executor.models import Step
+from executor.usage import Use, step_use
+
+
+@dataclass(frozen=True, slots=True)
+class UseView:
+    """`line` is all of it in short; `facts` are what and how much, in full, for who wants to know."""
+
+    line: str
+    facts: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def of(cls, use: Use, *, is_demo: bool = False) -> UseView:
+        """The demonstration has no price to speak of."""
+        price = "" if is_demo else use.price
+        line = " · ".join(part for part in (money.tokens(use.tokens), price) if part)
+        counts = (
+            ("Input", use.input_tokens),
+            ("from the cache", use.cache_read_tokens),
+            ("into the cache", use.cache_write_tokens),
+            ("Output", use.output_tokens),
+            ("reasoning", use.reasoning_tokens),
+        )
+        facts = [(label, f"{count:,}") for label, count in counts if count]
+        return cls(line, (*facts, ("Cost", price)) if price else tuple(facts))
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerUse:
+    """One answer of a model, also one that only asked for functions."""
+
+    seq: int
+    model: str
+    use: Use
+    price: str
+
+
+def task_use(steps: Iterable[Step], *, is_demo: bool) -> UseView:
+    total = Use()
+    for step in steps:
+        total.add(step_use(step))
+    return UseView.of(total, is_demo=is_demo)
+
+
+def answer_uses(steps: Iterable[Step]) -> tuple[AnswerUse, ...]:
+    found = ((step, step_use(step)) for step in steps if step.kind == Step.Kind.MODEL)
+    return tuple(
+        AnswerUse(step.seq, step.model or step.provider, use, use.price if step.provider != "demo" else "")
+        for step, use in found
+        if use.answers
+    )
+
+
+def by_model(steps: Sequence[Step]) -> tuple[tuple[str, str], ...]:
+    """Name and use in a line of each model that answered, if it was more than one."""
+    uses: dict[str, Use] = defaultdict(Use)
+    for step in steps:
+        if (use := step_use(step)).answers:
+            uses[step.model or step.provider].add(use)
+    return tuple((model, use.line) for model, use in uses.items()) if len(uses) > 1 else ()
