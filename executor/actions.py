@@ -13,9 +13,12 @@ from executor.core.messages import Message, message_to_json
 from executor.hints import notify_soon, wake
 from executor.journal import clean_json
 from executor.models import ACTIVE, AgentVersion, Status, Task
+from executor.statements import CLOSE_STEPS
 from users.models import User
 
 RETRYABLE = (Status.FAILED, Status.NEEDS_ATTENTION)
+#: Nobody works on it: it waits for its turn, for somebody, or for its provider.
+IDLE = (Status.QUEUED, Status.WAITING, Status.RETRYING)
 
 
 def create_task(
@@ -48,28 +51,35 @@ def stop(task: Task, by: Literal["person", "administrator"] = "person") -> bool:
 
     One UPDATE for all states, so that a task that a worker is just giving back cannot slip through.
     """
-    is_queued = Q(status=Status.QUEUED)
-    changed = _change(
-        task,
-        Q(status__in=(Status.QUEUED, Status.RUNNING, Status.WAITING, Status.RETRYING)),
-        status=Case(When(is_queued, then=Value(Status.STOPPED)), default=Value(Status.STOPPING)),
-        ended_at=Case(When(is_queued, then=Now()), default=F("ended_at")),
-        stop_reason=by,
-        stop_requested_at=Now(),
-    )
+    is_idle = Q(status__in=IDLE)
+    with transaction.atomic():
+        changed = _change(
+            task,
+            Q(status__in=(*IDLE, Status.RUNNING)),
+            status=Case(When(is_idle, then=Value(Status.STOPPED)), default=Value(Status.STOPPING)),
+            ended_at=Case(When(is_idle, then=Now()), default=F("ended_at")),
+            not_before=None,
+            stop_reason=by,
+            stop_requested_at=Now(),
+        )
+        if changed and not task.is_active:
+            CLOSE_STEPS.execute(task=task.pk, partial="")
     if changed:
         _wake_followers(task)
     return changed
 
 
 def retry(task: Task) -> bool:
-    """Let a failed task go on from where it failed. False if there is nothing to go on from, and while a task that
-    goes on from this one is at work: it would not know of what comes of this."""
+    """Let a failed task go on from where it failed, and one that was put off go on now. False if there is nothing to go
+    on from, and while a task that goes on from this one is at work: it would not know of what comes of this."""
     at_work_after_it = Task.objects.filter(previous=OuterRef("pk"), status__in=ACTIVE)
-    changed = _change(
+    changed = _change(task, Q(status=Status.RETRYING), not_before=Now()) or _change(
         task,
         Q(~Exists(at_work_after_it), status__in=RETRYABLE),
         status=Status.QUEUED,
+        not_before=None,
+        postponements=0,
+        deadline_at=None,
         error="",
         error_kind="",
         error_hint="",

@@ -59,8 +59,10 @@ def task_messages(task: Task, steps: Sequence[Step], *, close: bool) -> list[Mes
     asked = [step for step in steps if step.kind == Step.Kind.MODEL]
     for step in asked:
         # Half an answer counts only where nothing came after it: a task that goes on asks for the whole.
-        if not (message := _model_message(step, calls.values(), or_half=close and step is asked[-1])):
+        if not (message := _model_message(step, calls.values(), close=close, is_last=step is asked[-1])):
             continue
+        if close and step is not asked[-1] and not message.tool_calls:
+            continue  # It did not have the demanded form, and was corrected.
         messages.append(message)
         results = [result for call in message.tool_calls if (result := tool_result(calls[call.id], close=close))]
         if results:
@@ -86,8 +88,11 @@ def tool_result(step: Step, *, close: bool) -> ToolResult | None:
             return None
 
 
-def _model_message(step: Step, calls: Iterable[Step], *, or_half: bool) -> Message | None:
-    """The assistant message of a model step, or None if nothing of it counts."""
+def _model_message(step: Step, calls: Iterable[Step], *, close: bool, is_last: bool) -> Message | None:
+    """The assistant message of a model step, or None if nothing of it counts.
+
+    An answer with nothing in it is an answer only while its task is at work: it is not asked for again.
+    """
     mine = [
         ToolCall(call.call_id or "", call.name, call.arguments, call.raw_arguments, call.provider_call_id)
         for call in calls
@@ -101,9 +106,9 @@ def _model_message(step: Step, calls: Iterable[Step], *, or_half: bool) -> Messa
     parts += mine
     if step.status == Step.Status.DONE:
         native = Native(**step.native) if step.native else None
-        return Message("assistant", tuple(parts), native) if parts else None
+        return Message("assistant", tuple(parts), native) if parts or not close else None
     # A stopped answer: what had been said by then was seen by the person, so the model is told as well.
-    if or_half and step.status == Step.Status.CANCELLED and step.text.strip():
+    if close and is_last and step.status == Step.Status.CANCELLED and step.text.strip():
         return Message("assistant", (Text(step.text),))
     return None
 

@@ -12,8 +12,9 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import timedelta
+from decimal import Decimal
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -26,7 +27,11 @@ from executor.core.config import AgentConfig
 from executor.core.errors import LLMError, TaskExecutionError
 from executor.core.events import Finished, ToolFinished
 from executor.core.limits import Spent
-from executor.core.messages import Reasoning, ToolCall
+from executor.core.messages import Reasoning, ToolCall, Usage
+from executor.core.prices import Price
+from executor.core.prices import cost as price_of
+from executor.core.retry import LONGEST_DELAY
+from executor.core.validation import ResponseInvalid
 from executor.models import ACTIVE, HELD, Status, Step, Task
 from executor.prepared import Param, Statement, update
 from executor.statements import (
@@ -36,9 +41,11 @@ from executor.statements import (
     CLOSE_STEPS,
     COUNTS,
     END,
+    FAIL_MODEL,
     FINISH_CALL,
     FINISH_MODEL,
     HOLD,
+    PRICE,
     SAVE_PARTIAL,
     START_CALL,
 )
@@ -50,6 +57,10 @@ LEASE = timedelta(seconds=20)
 MAX_STALLED_ATTEMPTS = 5
 #: The effects of functions that may run twice without harm.
 REPEATABLE = ("read", "idempotent")
+#: Later than that, nobody is told when a provider may be asked again.
+_FAR_AWAY = 30 * 86400.0
+NOTHING = Usage()
+_SOME = Usage(1_000_000, 1_000_000)
 
 
 class LeaseLost(Exception):
@@ -57,9 +68,10 @@ class LeaseLost(Exception):
 
 
 def claimable() -> Q:
-    """Queued with nothing before it still at work, or held by somebody whose lease ran out."""
+    """Queued with nothing before it still at work, put off until now, or held by somebody whose lease ran out."""
     before_it = Task.objects.filter(pk=OuterRef("previous_id"), status__in=ACTIVE)
-    return (Q(status=Status.QUEUED) & ~Exists(before_it)) | Q(status__in=HELD, lease_until__lt=Now())
+    is_due = Q(status=Status.RETRYING, not_before__lte=Now())
+    return (Q(status=Status.QUEUED) & ~Exists(before_it)) | is_due | Q(status__in=HELD, lease_until__lt=Now())
 
 
 def _unless_stopping(status: Status) -> Case:
@@ -76,6 +88,10 @@ _CLAIM = update(
     stalled_attempts=F("stalled_attempts") + 1,
     lease_until=Now() + LEASE,
     started_at=Coalesce("started_at", Now()),
+    not_before=None,
+    error_kind="",
+    error="",
+    error_hint="",
 )
 
 
@@ -85,7 +101,7 @@ def claim(task_id: UUID, owner: str) -> Journal | None:
         won = _CLAIM.execute(task=task_id, owner=owner)
     if not won:
         return None
-    task = Task.objects.select_related("agent_version").annotate(now=Now()).get(pk=task_id)
+    task = Task.objects.select_related("agent_version", "user").annotate(now=Now()).get(pk=task_id)
     if task.owner != owner or task.started_at is None:
         return None
     return Journal(task, elapsed=(task.now - task.started_at).total_seconds())
@@ -110,6 +126,16 @@ def give_up(owner: str) -> None:
         Task.objects.filter(owner=owner, status__in=HELD).update(lease_until=Now() - timedelta(seconds=1))
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Whose model is asked, with the key of which row (None: none, or one from the environment). `took_over`: it is not
+    the agent's own, which did not answer."""
+
+    config: AgentConfig
+    api_key_id: int | None = None
+    took_over: bool = False
+
+
 class Journal:
     """What one acquisition of a task writes down. `elapsed`: seconds since the task was first begun.
 
@@ -124,16 +150,34 @@ class Journal:
         self.task_id: UUID = task.pk
         self.fence = task.fence
         self.config: AgentConfig = task.agent_version.agent_config()
-        self._counts: dict[str, int] = {name: getattr(task, name) for name in COUNTS}
+        #: Who is asked from now on.
+        self.source = Source(self.config)
+        self._counts: dict[str, Any] = {name: getattr(task, name) for name in COUNTS}
         self._counts_on_record = dict(self._counts)
         self._noted: list[Callable[[], object]] = []
         self._calls: dict[str, tuple[int, str]] = {}  # Seq and effect of the calls at hand.
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Of the time that the task may take, in which it did not wait for its provider. None: as many as it likes."""
+        limit = self.config.limits.seconds
+        if limit is not None and self.task.deadline_at and self.task.started_at:
+            limit = (self.task.deadline_at - self.task.started_at).total_seconds()
+        return None if limit is None else max(0.0, limit - self.elapsed)
+
+    @property
+    def postponements(self) -> int:
+        """How often in a row it was put off."""
+        return int(self._counts["postponements"])
 
     # --- what was left behind ----------------------------------------------------------------------------------------
 
     def recover(self) -> None:
         """Settle what an earlier acquisition left open: half an answer is dropped, a started call is run again only if
         running it twice does no harm."""
+        begun = Step.objects.filter(task=self.task_id, kind=Step.Kind.MODEL, status=Step.Status.STARTED)
+        for seq in begun.exclude(text="", reasoning="").values_list("seq", flat=True):
+            self.break_off(seq)
         with self._transaction():
             self._settle()
 
@@ -142,8 +186,16 @@ class Journal:
     def begin_model(self) -> int:
         """A model step begins. Returns its seq."""
         seq = self._next_seq()
-        provider, model = self.config.provider, self.config.model
-        self._note(BEGIN_MODEL, seq=seq, fence=self.fence, provider=provider, model=model)
+        config = self.source.config
+        self._note(
+            BEGIN_MODEL,
+            seq=seq,
+            fence=self.fence,
+            name=clean(config.title)[:64] if self.source.took_over else "",
+            provider=config.provider,
+            model=config.model,
+            api_key=self.source.api_key_id,
+        )
         self.commit()
         return seq
 
@@ -164,18 +216,18 @@ class Journal:
     ) -> None:
         """The answer and the calls it asks for, in one transaction: neither is ever on record without the other."""
         message, usage = event.message, event.usage
-        self._count(model_calls=1, input_tokens=usage.input_tokens, output_tokens=usage.output_tokens)
+        self._count(model_calls=1)
         self._note(
             FINISH_MODEL,
             seq=seq,
             text=clean(message.text),
             reasoning=clean("".join(part.text for part in message.parts if isinstance(part, Reasoning))),
             native=clean_json(asdict(message.native)) if message.native else None,
-            model=clean(event.model or self.config.model)[:120],
+            model=clean(event.model or self.source.config.model)[:120],
             response_id=clean(event.response_id)[:120],
             finish_reason=event.reason,
             first_token_ms=first_token_ms,
-            **asdict(usage),
+            **self._used(usage, event.model),
         )
         for call in message.tool_calls:
             self._add_call(seq, call, functions.get(call.name))
@@ -183,16 +235,35 @@ class Journal:
         if not later:
             self.commit()
 
-    def fail_model(self, seq: int, error: LLMError, text: str) -> None:
-        with self._transaction():
-            Step.objects.filter(task=self.task_id, seq=seq).update(
-                status=Step.Status.FAILED,
-                text=clean(text),
-                error_kind=error.kind,
-                error=clean(error.message),
-                attempt=error.attempts,
-                ended_at=Now(),
-            )
+    def fail_model(
+        self,
+        seq: int,
+        error: TaskExecutionError,
+        text: str,
+        reasoning: str = "",
+        usage: Usage = NOTHING,
+        *,
+        begun: bool = False,
+        later: bool = False,
+    ) -> None:
+        """No answer, or half of one: a provider wants money for what had `begun`, and for what it was too slow with."""
+        begun = begun or bool(text or reasoning) or error.kind == "timeout"
+        self._note(
+            FAIL_MODEL,
+            seq=seq,
+            text=clean(text),
+            reasoning=clean(reasoning),
+            error_kind=error.kind,
+            error=clean(error.message),
+            attempt=error.attempts if isinstance(error, LLMError) else 1,
+            **self._used(usage, begun=begun),
+        )
+        if not later:
+            self.commit()
+
+    def break_off(self, seq: int) -> None:
+        """An answer that had begun is not waited for any more; nobody knows what it costs. Written with what comes."""
+        self._note(PRICE, seq=seq, cost=self._used(NOTHING)["cost"])
 
     # --- functions ---------------------------------------------------------------------------------------------------
 
@@ -244,7 +315,44 @@ class Journal:
             stop_reason=stop_reason,
         ):
             CLOSE_STEPS.execute(task=self.task_id, partial=clean(partial))
+            if error is not None:
+                self._note_failure(error)
         return list(Task.objects.filter(previous=self.task_id, status=Status.QUEUED).values_list("pk", flat=True))
+
+    def _note_failure(self, error: TaskExecutionError) -> None:
+        """What is to be known of a failure when the task is tried again."""
+        if isinstance(error, ResponseInvalid):  # Else it would be given up at once for the same answers.
+            asked = Step.objects.filter(task=self.task_id, kind=Step.Kind.MODEL).order_by("-seq").values("pk")[:1]
+            Step.objects.filter(pk__in=list(asked.values_list("pk", flat=True))).update(
+                status=Step.Status.FAILED, error_kind=error.kind, error=clean(error.message)
+            )
+        elif isinstance(error, LLMError) and LONGEST_DELAY < (error.retry_after or 0) < _FAR_AWAY:
+            wait = timedelta(seconds=error.retry_after or 0)
+            Task.objects.filter(pk=self.task_id).update(not_before=Now() + wait)
+
+    def postpone(self, error: LLMError, seconds: float) -> bool:
+        """Give the task back, to be asked again after `seconds`, which are not part of the time that it may take.
+
+        False if it is being stopped: then it is still ours.
+        """
+        self._counts["stalled_attempts"] = 0
+        self._counts["postponements"] += 1
+        wait, task, limit = timedelta(seconds=seconds), self.task, self.config.limits.seconds
+        deadline = task.deadline_at
+        if limit is not None and task.started_at:
+            deadline = (deadline or task.started_at + timedelta(seconds=limit)) + wait
+        with self._transaction():
+            postponed = Task.objects.filter(pk=self.task_id, status=Status.RUNNING).update(
+                status=Status.RETRYING,
+                owner="",
+                lease_until=None,
+                not_before=Now() + wait,
+                deadline_at=deadline,
+                error_kind=error.kind,
+                error=clean(error.message),
+                error_hint=clean(error.hint),
+            )
+        return bool(postponed)
 
     def release(self) -> None:
         """Give the task back, to go on elsewhere at once. Nothing is left open that nobody works on."""
@@ -291,10 +399,25 @@ class Journal:
         for name, number in more.items():
             self._counts[name] += number
         self._counts["stalled_attempts"] = 0
+        self._counts["postponements"] = 0
+
+    def _used(self, usage: Usage, model: str = "", *, begun: bool = True) -> dict[str, Any]:
+        """Tokens and cost for the row of a question, added up in that of the task. Where no tokens were told, it costs
+        what nobody knows, unless it had not even begun."""
+        cost: Decimal | None = Decimal(0)
+        if begun or usage.total_tokens:
+            cost = _cost(self.source.config, model, usage)
+        if cost is None:
+            self._counts["unpriced_calls"] += 1
+        else:
+            self._counts["cost"] = (self._counts["cost"] or 0) + cost
+        self._counts["input_tokens"] += usage.input_tokens
+        self._counts["output_tokens"] += usage.output_tokens
+        return {**asdict(usage), "cost": cost}
 
     def _next_seq(self) -> int:
         self._counts["head_seq"] += 1
-        return self._counts["head_seq"]
+        return int(self._counts["head_seq"])
 
     def _checkpoint(self, seq: int, spent: Spent) -> None:
         self._note(CHECKPOINT, seq=seq, counters=asdict(spent))
@@ -329,6 +452,16 @@ class Journal:
             status=Step.Status.PENDING, attempt=F("attempt") + 1, started_at=None
         )
         calls.update(status=Step.Status.UNKNOWN, error_kind="interrupted", error="It may have run.", ended_at=Now())
+
+
+def _cost(config: AgentConfig, model: str, usage: Usage) -> Decimal | None:
+    """Dollars, None where nobody knows: the provider did not say how many tokens, or no list has the price."""
+    price, told = Price.from_json(config.price), usage.total_tokens > 0
+    for name in dict.fromkeys((model or config.model, config.model)):
+        found = price_of(config.provider, name, usage if told else _SOME, base_url=config.base_url, price=price)
+        if found is not None:
+            return found if told or not found else None
+    return None
 
 
 def digest(name: str, arguments: Any) -> str:

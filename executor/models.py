@@ -328,7 +328,7 @@ class Step(models.Model):
     api_key = models.ForeignKey(ApiKey, models.SET_NULL, null=True, blank=True, related_name="+")
     first_token_ms = models.PositiveIntegerField(null=True, blank=True)
 
-    # A function call.
+    # A function call; or, of a model that took over for the agent's own, the title of the agent that it belongs to.
     name = models.CharField(max_length=64, blank=True)
     call_id = models.CharField(max_length=120, null=True, blank=True)
     provider_call_id = models.CharField(max_length=120, blank=True)

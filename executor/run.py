@@ -7,12 +7,16 @@ import enum
 import logging
 import time
 from contextlib import aclosing
+from dataclasses import replace
+from importlib import import_module
 from uuid import UUID
 
 from django.db import Error as DatabaseError
 from django.db import InterfaceError, OperationalError
 
-from executor.core.errors import LimitReached, TaskExecutionError
+from executor.core import prices
+from executor.core.config import AgentConfig
+from executor.core.errors import LimitReached, LLMError, TaskExecutionError
 from executor.core.events import (
     Failed,
     Finished,
@@ -28,12 +32,13 @@ from executor.core.executor import TaskSolver
 from executor.core.limits import Spent
 from executor.core.llms.base import BaseLlm
 from executor.core.llms.factory import create_llm
-from executor.credentials import credentials
+from executor.core.retry import FALLS_BACK, MAX_POSTPONEMENTS, POSTPONED, postponement
+from executor.credentials import KeyMissing, credentials
 from executor.database import in_database
 from executor.history import transcript
-from executor.journal import MAX_STALLED_ATTEMPTS, Journal, LeaseLost
+from executor.journal import MAX_STALLED_ATTEMPTS, Journal, LeaseLost, Source
 from executor.live import Publisher
-from executor.models import Status
+from executor.models import Agent, Status
 from executor.toolset import Toolset
 
 logger = logging.getLogger(__name__)
@@ -49,11 +54,15 @@ class Interruption(enum.Enum):
 
 
 class Run:
-    """`execute` returns the tasks that waited for this one and may begin now."""
+    """`execute` returns the tasks that waited for this one and may begin now.
+
+    `wait` is None unless the task was put off: then it may be taken up again in so many seconds.
+    """
 
     def __init__(self, journal: Journal, publisher: Publisher) -> None:
         self.journal = journal
         self.task_id: UUID = journal.task_id
+        self.wait: float | None = None
         self._stream = publisher.open(journal.task_id, journal.fence, lambda: self.interrupt(Interruption.LOST))
         self._interruption: Interruption | None = None
         self._asking = False
@@ -108,7 +117,7 @@ class Run:
                     hint="Look at the worker's log for the reason, then try again.",
                 )
             try:
-                async with asyncio.timeout(_seconds_left(journal)) as clock:
+                async with asyncio.timeout(journal.seconds_left) as clock:
                     await self._solve()
             except TimeoutError:
                 if not clock.expired():
@@ -119,6 +128,8 @@ class Run:
             return await self._end(Status.STOPPED, error=error, stop_reason=error.limit)
         except Stalled as error:
             return await self._end(Status.NEEDS_ATTENTION, error=error)
+        except LLMError as error:
+            return await self._put_off(error)
         except TaskExecutionError as error:
             return await self._end(Status.FAILED, error=error)
         except (LeaseLost, OperationalError, InterfaceError):
@@ -133,12 +144,35 @@ class Run:
             return await self._end(Status.FAILED, error=internal)
 
     async def _solve(self) -> None:
-        journal, config = self.journal, self.journal.config
-        toolset = Toolset(config.functions, journal.task.user_id, journal.task_id)
-        messages, spent = await in_database(transcript, journal.task, config.instructions)
-        solver = TaskSolver(await in_database(_llm, journal), toolset, limits=config.limits)
+        """With the agent's own model or, when its provider does not answer, with that of the agent's fallback, which
+        goes on where the transcript stands and stays until the task ends or is taken up anew."""
+        journal = self.journal
         try:
-            async with aclosing(solver.run(messages, spent)) as events:
+            await self._solve_with(journal.source)
+        except (LLMError, KeyMissing) as error:
+            fallback = await in_database(_fallback, journal, error)
+            if fallback is None:
+                raise
+            logger.warning("Task %s: %s takes over (%s)", self.task_id, fallback.name, error.kind)
+            if isinstance(error, KeyMissing):  # Nothing was asked, so nothing is on record.
+                seq = await in_database(journal.begin_model)
+                await in_database(journal.fail_model, seq, error, "")
+                self._stream.rows_changed()
+            try:
+                await self._solve_with(Source(fallback, took_over=True))
+            except (LLMError, KeyMissing) as second:
+                raise _neither(error, second, fallback.title) from second
+
+    async def _solve_with(self, source: Source) -> None:
+        journal, config = self.journal, self.journal.config
+        journal.source = source
+        toolset = Toolset(config.functions, journal.task.user_id, journal.task_id)
+        await _load(config)
+        messages, spent = await in_database(transcript, journal.task, config.instructions)
+        llm, journal.source = await in_database(_llm, journal, source)
+        solver = TaskSolver(llm, toolset, limits=config.limits)
+        try:
+            async with aclosing(solver.run(messages, spent, config.response_schema)) as events:
                 async for event in events:
                     await self._record(event, spent, toolset)
         except BaseException:
@@ -163,19 +197,21 @@ class Run:
                 if self._interruption is Interruption.HAND_OVER:
                     raise asyncio.CancelledError
                 self._asking = True  # From here on a hand-over need not wait.
-                self._seq = await in_database(self.journal.begin_model)
-                self._asked_at = self._saved_at = time.monotonic()
-                self._first_token_ms = None
-                self._stream.open_step(self._seq)
-            case ModelRetried(error, _, delay):
+                await self._begin_step()
+            case ModelRetried(error, _, delay, begun, usage):
+                if begun:  # It stays on record; written with the beginning of the step that replaces it.
+                    said = self._stream.text, self._stream.reasoning
+                    self.journal.fail_model(self._seq, error, *said, usage, begun=True, later=True)
+                    await self._begin_step()
                 self._stream.note(f"{error.message} Trying again in {delay:.0f} s." if delay >= 1 else error.message)
             case Finished():
                 self._asking = False
                 # Written with the beginning of its calls, or with the end.
                 self.journal.finish_model(self._seq, event, spent, toolset.functions, self._first_token_ms, later=True)
-            case Failed(error):
+            case Failed(error, _, usage):
                 self._asking = False
-                await in_database(self.journal.fail_model, self._seq, error, self._stream.text)
+                said = self._stream.text, self._stream.reasoning
+                await in_database(self.journal.fail_model, self._seq, error, *said, usage, begun=error.partial)
                 self._close_step()
             case ToolsStarted(calls):
                 self._running = len(calls)
@@ -188,6 +224,13 @@ class Run:
                     self._stream.rows_changed()
                 else:  # Written with the next question.
                     self.journal.finish_tool(event, spent, later=True)
+
+    async def _begin_step(self) -> None:
+        self._stream.close_step()
+        self._seq = await in_database(self.journal.begin_model)
+        self._asked_at = self._saved_at = time.monotonic()
+        self._first_token_ms = None
+        self._stream.open_step(self._seq)
 
     def _mark_first_token(self) -> None:
         if self._first_token_ms is None:
@@ -210,10 +253,30 @@ class Run:
                 raise LeaseLost
             case _:
                 self._closing = True
+                self._break_off()
                 await in_database(self.journal.release)
                 self._stream.close_step()
                 self._stream.rows_changed()
                 return [self.task_id]
+
+    async def _put_off(self, error: LLMError) -> list[UUID]:
+        """Let nobody wait for the provider, or give up."""
+        before = self.journal.postponements
+        wait = postponement(error, before)
+        if wait is None:
+            if error.kind in POSTPONED and before >= MAX_POSTPONEMENTS:
+                error.message += f" It was put off {before} times."
+            return await self._end(Status.FAILED, error=error)
+        self._closing = True
+        if not await in_database(self.journal.postpone, error, wait):
+            return await self._end(Status.STOPPED)
+        self.wait = wait
+        self._close_step()
+        return []
+
+    def _break_off(self) -> None:
+        if self._asking and (self._stream.text or self._stream.reasoning):
+            self.journal.break_off(self._seq)
 
     async def _end(
         self,
@@ -224,6 +287,7 @@ class Run:
         partial: str = "",
     ) -> list[UUID]:
         self._closing = True
+        self._break_off()
         waiting = await in_database(
             self.journal.end, status, error=error, stop_reason=stop_reason, partial=partial or self._stream.text
         )
@@ -238,15 +302,41 @@ class Stalled(TaskExecutionError):
     kind = "stalled"
 
 
-def _llm(journal: Journal) -> BaseLlm:
-    """The agent's model, with the key that it is asked with."""
-    config = journal.config
+def _llm(journal: Journal, source: Source) -> tuple[BaseLlm, Source]:
+    """The model of `source`, with the key that it is asked with."""
+    config = source.config
     try:
-        return create_llm(config.provider, credentials(config, journal.task.user).endpoint, **config.parameters)
+        found = credentials(config, journal.task.user)
+        llm = create_llm(config.provider, found.endpoint, **config.parameters)
     except (ValueError, TypeError) as error:
         raise TaskExecutionError(str(error), hint="An administrator can correct the agent's settings.") from error
+    return llm, replace(source, api_key_id=found.api_key.pk if found.api_key else None)
 
 
-def _seconds_left(journal: Journal) -> float | None:
-    limit = journal.config.limits.seconds
-    return None if limit is None else max(0.0, limit - journal.elapsed)
+def _fallback(journal: Journal, error: TaskExecutionError) -> AgentConfig | None:
+    """The agent whose model takes over; None if there is none, or no other model would answer better."""
+    name = journal.config.fallback
+    if not name or name == journal.config.name or error.kind not in FALLS_BACK:
+        return None
+    agent = Agent.objects.usable_by(journal.task.user).filter(name=name).select_related("fallback").first()
+    return agent.config() if agent else None
+
+
+def _neither(first: TaskExecutionError, second: TaskExecutionError, title: str) -> TaskExecutionError:
+    """The failure of both models: the one that passes by itself, if there is one."""
+    error = second if second.kind in POSTPONED and first.kind not in POSTPONED else first
+    error.message = f"{first.message} {title}, which takes over then, did not answer either: {second.message}"
+    return error
+
+
+async def _load(config: AgentConfig) -> None:
+    """Import what takes its time beside the event loop, on which other answers are being read."""
+    if not _loaded:
+        await asyncio.to_thread(prices.load)
+        _loaded.add("prices")
+    if config.response_schema and "jsonschema" not in _loaded:
+        await asyncio.to_thread(import_module, "jsonschema")
+        _loaded.add("jsonschema")
+
+
+_loaded: set[str] = set()

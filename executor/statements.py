@@ -12,7 +12,10 @@ from executor.models import HELD, Checkpoint, Step, Task
 from executor.prepared import Param, insert, update
 
 #: What the row of a task counts. Only who holds the task changes these, so they are written as they should be.
-COUNTS = ("head_seq", "stalled_attempts", "model_calls", "tool_calls", "failed_calls", "input_tokens", "output_tokens")
+COUNTS = (
+    *("head_seq", "stalled_attempts", "postponements", "model_calls", "tool_calls", "failed_calls"),
+    *("input_tokens", "output_tokens", "cost", "unpriced_calls"),
+)
 _COUNTS = {name: Param(name) for name in COUNTS}
 
 
@@ -74,10 +77,14 @@ BEGIN_MODEL = insert(
     kind=Step.Kind.MODEL,
     status=Step.Status.STARTED,
     fence=Param("fence"),
+    name=Param("name"),
     provider=Param("provider"),
     model=Param("model"),
+    api_key_id=Param("api_key"),
     started_at=Now(),
 )
+
+_USED = {field.name: Param(field.name) for field in fields(Usage)} | {"cost": Param("cost")}
 
 SAVE_PARTIAL = update(_step, text=Param("text"), reasoning=Param("reasoning"))
 
@@ -92,8 +99,22 @@ FINISH_MODEL = update(
     finish_reason=Param("finish_reason"),
     first_token_ms=Param("first_token_ms"),
     ended_at=Now(),
-    **{field.name: Param(field.name) for field in fields(Usage)},
+    **_USED,
 )
+
+FAIL_MODEL = update(
+    _step,
+    status=Step.Status.FAILED,
+    text=Param("text"),
+    reasoning=Coalesce(NullIf(Param("reasoning"), Value("", TextField())), F("reasoning")),
+    error_kind=Param("error_kind"),
+    error=Param("error"),
+    attempt=Param("attempt"),
+    ended_at=Now(),
+    **_USED,
+)
+
+PRICE = update(_step, cost=Param("cost"))
 
 # --- functions -------------------------------------------------------------------------------------------------------
 

@@ -164,7 +164,9 @@ class WorkerProcess:
             if self._draining:  # Since the message came.
                 run.interrupt(Interruption.HAND_OVER)
             waiting = await run.execute()
-            await notify(journal.task.user_id, task_id, over=task_id not in waiting)
+            await notify(journal.task.user_id, task_id, over=task_id not in waiting and run.wait is None)
+            if run.wait is not None:
+                self._loop.call_later(run.wait, wake, task_id)
         finally:
             self._taken.discard(task_id)
             self._runs.pop(task_id, None)
@@ -220,7 +222,7 @@ class WorkerProcess:
         return self._full and len(self._taken) < self._capacity
 
     def _reap(self) -> None:
-        """Take up what lost its worker, and what nobody was told of."""
+        """Take up what lost its worker, what was put off until now, and what nobody was told of."""
         room = self._capacity - len(self._taken)
         if room <= 0 or self._draining:
             return
@@ -228,7 +230,7 @@ class WorkerProcess:
         for owner in Task.objects.filter(status__in=HELD).order_by().values_list("owner", flat=True).distinct():
             if is_dead(owner):
                 give_up(owner)
-        abandoned = Q(status__in=HELD) | Q(created_at__lt=Now() - MESSAGE_LOST_AFTER)
+        abandoned = Q(status__in=(*HELD, Status.RETRYING)) | Q(created_at__lt=Now() - MESSAGE_LOST_AFTER)
         found = Task.objects.filter(claimable(), abandoned).order_by("created_at").values_list("pk", flat=True)[:room]
         for task_id in found:
             if task_id not in self._taken:

@@ -92,11 +92,17 @@ class ModelAsked:
 
 @dataclass(frozen=True, slots=True)
 class ModelRetried:
-    """The last attempt failed before anything was shown; the next one begins in `delay` seconds."""
+    """The last attempt failed; the next one begins in `delay` seconds.
+
+    If the attempt had `begun`, something of it was shown or has to be paid for: it stays on record as it is, and what
+    streams from here on belongs to a new step, which replaces it.
+    """
 
     error: LLMError
     attempt: int
     delay: float
+    begun: bool = False
+    usage: Usage = field(default_factory=Usage)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,9 @@
 
     result = await Report(llm, tools).execute({"topic": "Tides"})
 
-A step without a `handle_<id>` method asks the model with the step's instruction. `execute` runs anywhere, in a script
-or a test, and keeps no record. The worker drives `TaskSolver.run` instead and writes down every event.
+A step without a `handle_<id>` method asks the model with the step's instruction; what it gives is text, or the JSON
+value that the step's `response_schema` demands. `execute` runs anywhere, in a script or a test, and keeps no record.
+The worker drives `TaskSolver.run` instead and writes down every event.
 """
 
 from __future__ import annotations
@@ -22,12 +23,15 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from executor.core.errors import LimitReached, StepValidationError, TaskExecutionError
-from executor.core.events import Finished, LoopEvent
+from executor.core.errors import LimitReached, LLMError, StepValidationError, TaskExecutionError
+from executor.core.events import Failed, Finished, LoopEvent
 from executor.core.limits import Limits, Spent
 from executor.core.llms.base import BaseLlm
+from executor.core.llms.parameters import RESPONSE_SCHEMA
 from executor.core.loop import Tools, solve
 from executor.core.messages import Message, system, user
+from executor.core.retry import stream_with_retry
+from executor.core.validation import answer_problems, given_up, parse_answer, with_corrections
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +66,14 @@ class ExecutionResult:
 
 @dataclass(frozen=True, slots=True)
 class TaskStep:
-    """One declared step. `required_info` names the keys that must be there when it begins."""
+    """One declared step. `required_info` names the keys that must be there when it begins. With a `response_schema`
+    (JSON Schema), what the model answers must be JSON that fits it."""
 
     id: str
     name: str
     instruction: str = ""
     required_info: tuple[str, ...] = ()
+    response_schema: dict[str, Any] | None = None
 
 
 Listener = Callable[[LoopEvent], Awaitable[None]]
@@ -97,12 +103,33 @@ class TaskExecutor:
             return ExecutionResult(status, output, error, time.monotonic() - began)
         return ExecutionResult(ExecutionStatus.DONE, output, None, time.monotonic() - began)
 
-    async def llm_call(self, instruction: str, context: Mapping[str, Any]) -> str:
-        """Ask the model once, without functions. Raises LLMError."""
+    async def llm_call(self, instruction: str, context: Mapping[str, Any], schema: dict[str, Any] | None = None) -> str:
+        """What the model answers, without functions: with a `schema`, JSON that fits it.
+
+        Raises LLMError, and ResponseInvalid when corrections do not help.
+        """
         question = (
             f"{instruction}\n\n{json.dumps(context, ensure_ascii=False, default=str)}" if context else instruction
         )
-        return (await self.llm.generate_content_async([user(question)])).message.text
+        transcript = [user(question)]
+        if schema is None:
+            return (await self._ask(transcript)).text
+        while True:
+            answer = await self._ask(with_corrections(transcript, schema), **{RESPONSE_SCHEMA: schema})
+            if not answer_problems(answer.text, schema):
+                return answer.text
+            transcript.append(answer)
+            if failure := given_up(transcript, schema):
+                raise failure
+
+    async def _ask(self, messages: Sequence[Message], **parameters: Any) -> Message:
+        async with aclosing(stream_with_retry(self.llm, messages, **parameters)) as events:
+            async for event in events:
+                if isinstance(event, Finished):
+                    return event.message
+                if isinstance(event, Failed):
+                    raise event.error
+        raise LLMError("protocol", "The model's stream ended without an answer.")
 
     async def _run_step(self, step: TaskStep, step_input: dict[str, Any]) -> dict[str, Any]:
         missing = [name for name in step.required_info if step_input.get(name) in (None, "")]
@@ -110,7 +137,8 @@ class TaskExecutor:
             raise StepValidationError(f"The step “{step.name}” needs {', '.join(missing)}.")
         handler = getattr(self, f"handle_{step.id}", None)
         if handler is None:
-            return {step.id: await self.llm_call(step.instruction or step.name, step_input)}
+            text = await self.llm_call(step.instruction or step.name, step_input, step.response_schema)
+            return {step.id: parse_answer(text) if step.response_schema else text}
         result = await handler(step_input)
         if not isinstance(result, dict):
             raise StepValidationError(f"handle_{step.id} must return a dict, not {type(result).__name__}.")
@@ -139,6 +167,9 @@ class TaskSolver(TaskExecutor):
     async def solve(self, problem: str, instructions: str = "") -> ExecutionResult:
         return await self.execute({"problem": problem, "instructions": instructions})
 
-    def run(self, transcript: Sequence[Message], spent: Spent | None = None) -> AsyncGenerator[LoopEvent, None]:
-        """The loop over `transcript`, from wherever that stands. `spent` is counted up in place."""
-        return solve(self.llm, self.tools, transcript, self.limits, spent if spent is not None else Spent())
+    def run(
+        self, transcript: Sequence[Message], spent: Spent | None = None, schema: dict[str, Any] | None = None
+    ) -> AsyncGenerator[LoopEvent, None]:
+        """The loop over `transcript`, from wherever that stands, to an answer that fits `schema`. `spent` is counted up
+        in place."""
+        return solve(self.llm, self.tools, transcript, self.limits, spent if spent is not None else Spent(), schema)

@@ -13,14 +13,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import Protocol
+from typing import Any, Protocol
 
 from executor.core.errors import LLMError
-from executor.core.events import Failed, Finished, LoopEvent, ModelAsked, ToolFinished, ToolsStarted
+from executor.core.events import Failed, Finished, LoopEvent, ModelAsked, ModelRetried, ToolFinished, ToolsStarted
 from executor.core.limits import Limits, Spent, check, check_calls
 from executor.core.llms.base import BaseLlm
+from executor.core.llms.parameters import RESPONSE_SCHEMA
 from executor.core.messages import Message, ToolCall, ToolSpec, tool, unanswered
 from executor.core.retry import stream_with_retry
+from executor.core.validation import answer_problems, given_up, with_corrections
 
 #: Seconds that a cancelled call gets to clean up.
 LET_GO_WITHIN = 1.0
@@ -42,14 +44,19 @@ async def solve(
     transcript: Sequence[Message],
     limits: Limits,
     spent: Spent,
+    schema: dict[str, Any] | None = None,
 ) -> AsyncGenerator[LoopEvent, None]:
     """Run the loop; the last event is a `Finished` without calls, or there is none where the transcript ends with such
     an answer. `spent` is counted up in place.
 
-    Raises LLMError when the model does not answer, and LimitReached before a question or calls that would be too many.
+    With a `schema` (JSON Schema) an answer counts only if it fits. If it does not, the model is told why.
+
+    Raises LLMError when the model does not answer, ResponseInvalid when it does not come up with an answer that fits,
+    and LimitReached before a question or calls that would be too many.
     """
     transcript = list(transcript)
-    while not _answered(transcript):
+    demanded: dict[str, Any] = {RESPONSE_SCHEMA: schema} if schema else {}
+    while not _answered(transcript, schema):
         if calls := unanswered(transcript):
             check_calls(limits, spent, len(calls))
             yield ToolsStarted(calls)
@@ -61,8 +68,11 @@ async def solve(
         check(limits, spent)
         yield ModelAsked()
         answered = False
-        async with aclosing(stream_with_retry(llm, transcript, tools.specs)) as events:
+        question = with_corrections(transcript, schema) if schema else transcript
+        async with aclosing(stream_with_retry(llm, question, tools.specs, **demanded)) as events:
             async for event in events:
+                if isinstance(event, Failed | ModelRetried):
+                    spent.tokens += event.usage.total_tokens
                 if isinstance(event, Failed):
                     yield event
                     raise event.error
@@ -76,9 +86,18 @@ async def solve(
             raise LLMError("protocol", "The model's stream ended without an answer.")
 
 
-def _answered(transcript: Sequence[Message]) -> bool:
-    """Whether the last word is an answer that asks for nothing. Whoever wrote that down may have died right after."""
-    return bool(transcript) and transcript[-1].role == "assistant" and not transcript[-1].tool_calls
+def _answered(transcript: Sequence[Message], schema: dict[str, Any] | None) -> bool:
+    """Whether the last word is an answer that asks for nothing. Whoever wrote that down may have died right after.
+
+    Raises ResponseInvalid if it does not fit, and the model was corrected often enough.
+    """
+    if not transcript or transcript[-1].role != "assistant" or transcript[-1].tool_calls:
+        return False
+    if schema and answer_problems(transcript[-1].text, schema):
+        if failure := given_up(transcript, schema):
+            raise failure
+        return False
+    return True
 
 
 async def _run_all(tools: Tools, calls: Sequence[ToolCall]) -> AsyncGenerator[ToolFinished, None]:

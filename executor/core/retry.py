@@ -1,8 +1,12 @@
 """The one retry policy for language models.
 
-A question is asked again when its failure may pass (`LLMError.retryable`) and nothing of the answer was shown yet: what
-a person has read is never taken back. Waits double from half a second with full jitter, so that many tasks that failed
-together do not come back together; a provider's `Retry-After` takes their place.
+A question whose failure may pass (`LLMError.retryable`) is asked again at once, a few times. What a person has read of
+the answer by then is not taken back: `ModelRetried.begun` says that the next attempt visibly replaces it. Waits double
+from half a second with full jitter, so that many tasks that failed together do not come back together; a provider's
+`Retry-After` takes their place.
+
+Where that is not enough, a provider that asks to slow down is given more time (`postponement`), in which nobody sleeps,
+or another model takes over (`FALLS_BACK`). Both are the caller's to do.
 """
 
 from __future__ import annotations
@@ -14,13 +18,23 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
-from executor.core.errors import LLMError
+from executor.core.errors import RETRYABLE, LLMError
 from executor.core.events import Failed, ModelEvent, ModelRetried, Started
 from executor.core.llms.base import BaseLlm
 from executor.core.messages import Message, ToolSpec
 
 FIRST_DELAY = 0.5
 LONGEST_DELAY = 20.0
+
+#: Failures that are put off, and how long: in seconds, the first time, and at the most.
+POSTPONED = frozenset({"rate_limit", "overloaded"})
+FIRST_POSTPONEMENT = 30.0
+LONGEST_POSTPONEMENT = 3600.0
+#: … and how often in a row.
+MAX_POSTPONEMENTS = 5
+
+#: Failures of a provider, and of nothing else: another one may well answer the same question.
+FALLS_BACK = RETRYABLE | {"auth", "permission", "not_found", "quota", "no_key"}
 
 
 async def stream_with_retry(
@@ -36,7 +50,7 @@ async def stream_with_retry(
     """`llm.stream`, with `ModelRetried` between an attempt that failed and the next.
 
     Ends with exactly one `Finished` or `Failed`, whose error counts the `attempts` made. `sleep` takes seconds,
-    `random` gives a number from 0 up to 1. Each attempt has its own `Started`.
+    `random` gives a number from 0 up to 1. Each attempt has its own `Started`, and tells only its own usage.
     """
     for attempt in range(1, attempts + 1):
         shown = False
@@ -45,10 +59,11 @@ async def stream_with_retry(
             async for event in events:
                 if isinstance(event, Failed):
                     event.error.attempts = attempt
-                    if event.error.retryable and not shown and attempt < attempts:
+                    if event.error.retryable and attempt < attempts:
                         delay = _delay(event.error, attempt, random)
                         if delay <= LONGEST_DELAY:
-                            retry = ModelRetried(event.error, attempt, delay)
+                            begun = shown or event.usage.total_tokens > 0
+                            retry = ModelRetried(event.error, attempt, delay, begun, event.usage)
                             break
                         event = replace(event, error=_too_long(event.error, delay))
                 elif not isinstance(event, Started):
@@ -58,6 +73,22 @@ async def stream_with_retry(
             return
         yield retry
         await sleep(retry.delay)
+
+
+def postponement(error: LLMError, before: int, random: Callable[[], float] = random_module.random) -> float | None:
+    """Seconds after which a question that failed with `error` may be asked again, None if a person has to decide.
+
+    `before`: how often it was put off already. Never sooner than the provider wants.
+    """
+    if error.kind not in POSTPONED or before >= MAX_POSTPONEMENTS:
+        return None
+    if error.retry_after is None or error.retry_after <= LONGEST_DELAY:  # Quick attempts did not help.
+        wait = FIRST_POSTPONEMENT * float(2**before)
+    elif error.retry_after <= LONGEST_POSTPONEMENT:
+        wait = error.retry_after
+    else:
+        return None
+    return wait * (1 + random() / 10)
 
 
 def _delay(error: LLMError, attempt: int, random: Callable[[], float]) -> float:

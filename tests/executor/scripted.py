@@ -66,6 +66,7 @@ class Script:
     name: str = field(default_factory=lambda: f"script-{next(_ids)}")
     asked: list[tuple[Message, ...]] = field(default_factory=list)
     offered: list[tuple[ToolSpec, ...]] = field(default_factory=list)
+    demanded: list[Any] = field(default_factory=list)
     #: How many streams are open now; one that was left unfinished has to be closed.
     open: int = 0
     complaints: list[str] = field(default_factory=list)
@@ -96,6 +97,7 @@ class Scripted(BaseLlm):
         answer = script.answers[len(script.asked)]
         script.asked.append(tuple(messages))
         script.offered.append(tuple(tools))
+        script.demanded.append(parameters.get("response_schema"))
         script.open += 1
         try:
             yield Started(model=script.name)

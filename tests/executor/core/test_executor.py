@@ -9,6 +9,7 @@ from executor.core.events import Finished, LoopEvent, ToolFinished
 from executor.core.executor import ExecutionStatus, TaskExecutor, TaskSolver, TaskStep
 from executor.core.limits import Limits
 from executor.core.messages import system, user
+from executor.core.validation import CORRECTIONS, ResponseInvalid
 from tests.executor.conftest import MakeScript
 from tests.executor.core.test_loop import FakeTools
 from tests.executor.scripted import call, say
@@ -60,6 +61,32 @@ async def test_a_handler_that_returns_something_else_than_a_dict_is_told_so(scri
     result = await Wrong(scripted().llm(), FakeTools()).execute({})
     assert isinstance(result.error, StepValidationError)
     assert result.error.message == "handle_one must return a dict, not str."
+
+
+class Count(TaskExecutor):
+    task_steps = (
+        TaskStep("words", "Words", "Count.", response_schema={"type": "array", "items": {"type": "integer"}}),
+    )
+
+
+async def test_a_step_that_demands_json_gives_its_value_and_has_wrong_answers_corrected(scripted: MakeScript) -> None:
+    script = scripted(say("Three"), say("[3]"))
+    result = await Count(script.llm(), FakeTools()).execute({})
+    assert result.output == {"words": [3]}
+    assert [message.role for message in script.asked[1]] == ["user", "assistant", "user"]
+    assert script.demanded == [Count.task_steps[0].response_schema] * 2
+
+
+async def test_a_step_whose_answers_stay_wrong_fails(scripted: MakeScript) -> None:
+    script = scripted(*(say("Three") for _ in range(CORRECTIONS + 1)))
+    result = await Count(script.llm(), FakeTools()).execute({})
+    assert isinstance(result.error, ResponseInvalid)
+
+
+async def test_a_step_is_asked_again_when_its_failure_may_pass(scripted: MakeScript) -> None:
+    script = scripted(say(LLMError("overloaded", "Busy.", retry_after=0.01)), say("1. Moon"), say("The moon pulls."))
+    result = await Report(script.llm(), FakeTools()).execute({"topic": "Tides"})
+    assert result.status == ExecutionStatus.DONE
 
 
 async def test_a_task_may_say_itself_that_it_cannot_go_on(scripted: MakeScript) -> None:

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, suppress
+from typing import ClassVar
 
 import pytest
 
 from executor.core.errors import LimitReached, LLMError
-from executor.core.events import Failed, Finished, LoopEvent, ModelAsked, ModelRetried, ToolFinished, ToolsStarted
+from executor.core.events import (
+    Failed,
+    Finished,
+    LoopEvent,
+    ModelAsked,
+    ModelEvent,
+    ModelRetried,
+    ToolFinished,
+    ToolsStarted,
+)
 from executor.core.limits import Limits, Spent
 from executor.core.llms.base import BaseLlm
 from executor.core.loop import solve
 from executor.core.messages import Message, ToolCall, ToolResult, ToolSpec, Usage, assistant, tool, user
+from executor.core.validation import CORRECTIONS, ResponseInvalid
 from tests.executor.conftest import MakeScript
 from tests.executor.scripted import Hold, call, say
 
@@ -208,7 +219,7 @@ async def test_cancelling_who_waits_for_it_cancels_running_calls_and_leaves_noth
 
 
 async def test_a_failure_is_told_and_then_raised(scripted: MakeScript) -> None:
-    script = scripted(say("I was about", LLMError("server", "It broke.")))
+    script = scripted(say("I was about", LLMError("bad_request", "It broke.")))
     events: list[LoopEvent] = []
     try:
         async for event in solve(script.llm(), FakeTools(), [user("Go.")], Limits(), Spent()):
@@ -217,7 +228,7 @@ async def test_a_failure_is_told_and_then_raised(scripted: MakeScript) -> None:
         raised = error
     assert isinstance(events[-1], Failed)
     assert events[-1].error is raised
-    assert raised.kind == "server"
+    assert raised.kind == "bad_request"
 
 
 async def test_what_failed_before_anything_was_shown_is_asked_again(scripted: MakeScript) -> None:
@@ -226,6 +237,53 @@ async def test_what_failed_before_anything_was_shown_is_asked_again(scripted: Ma
     events = await run(script.llm(), FakeTools(), [user("Go.")])
     assert [event.delay for event in events if isinstance(event, ModelRetried)] == [0.01]
     assert kinds(events) == ["ModelAsked", "Finished"]
+
+
+SCHEMA = {"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}}}
+
+
+async def test_an_answer_that_does_not_fit_is_corrected_until_it_does(scripted: MakeScript) -> None:
+    script = scripted(say("Four."), say(call("look")), say('{"n": "4"}'), say('{"n": 4}'))
+    transcript, spent = [user("2 + 2?")], Spent()
+    events = [event async for event in solve(script.llm(), FakeTools(), transcript, Limits(), spent, SCHEMA)]
+    assert [e.message.text for e in events if isinstance(e, Finished)] == ["Four.", "", '{"n": "4"}', '{"n": 4}']
+    assert [message.role for message in script.asked[1]] == ["user", "assistant", "user"]
+    assert "not JSON" in script.asked[1][-1].text
+    assert "is not of type 'integer'" in script.asked[3][-1].text
+    assert script.demanded == [SCHEMA] * 4
+    assert spent.iterations == 4
+
+
+async def test_what_fits_is_not_asked_again_and_what_does_not_is_asked_again_from_where_it_stood(
+    scripted: MakeScript,
+) -> None:
+    fits = [user("2 + 2?"), assistant("Four."), assistant('{"n": 4}')]
+    assert [e async for e in solve(scripted().llm(), FakeTools(), fits, Limits(), Spent(), SCHEMA)] == []
+    script = scripted(say('{"n": 4}'))
+    begun = solve(script.llm(), FakeTools(), fits[:2], Limits(), Spent(), SCHEMA)
+    assert kinds([event async for event in begun]) == ["ModelAsked", "Finished"]
+    assert "not JSON" in script.asked[0][-1].text
+
+
+async def test_an_answer_that_never_fits_is_given_up(scripted: MakeScript) -> None:
+    script = scripted(*(say(str(n)) for n in range(CORRECTIONS + 1)))
+    with pytest.raises(ResponseInvalid):
+        [event async for event in solve(script.llm(), FakeTools(), [user("2 + 2?")], Limits(), Spent(), SCHEMA)]
+
+
+async def test_what_failed_attempts_used_counts_too(scripted: MakeScript) -> None:
+    class Paid(BaseLlm):
+        left: ClassVar[list[ModelEvent]] = [
+            Failed(LLMError("server", "No."), usage=Usage(5, 1)),
+            Finished(assistant("Yes."), "stop", Usage(5, 2)),
+        ]
+
+        async def stream(self, *_: object, **__: object) -> AsyncGenerator[ModelEvent, None]:
+            yield self.left.pop(0)
+
+    spent = Spent()
+    await run(Paid(scripted().llm().endpoint), FakeTools(), [user("Go.")], spent=spent)
+    assert (spent.tokens, spent.iterations) == (13, 1)
 
 
 async def test_a_model_that_ends_without_an_answer_is_a_failure(scripted: MakeScript) -> None:

@@ -21,8 +21,8 @@ from executor.core.events import (
 from executor.core.llms._http import close_http_client
 from executor.core.llms.base import BaseLlm, Endpoint
 from executor.core.llms.openai_compatible import OpenAiCompatible
-from executor.core.messages import Message, ToolSpec, assistant, user
-from executor.core.retry import stream_with_retry
+from executor.core.messages import Message, ToolSpec, Usage, assistant, user
+from executor.core.retry import postponement, stream_with_retry
 from tests.fakes.model_server import ModelServer
 from tests.fakes.script import Turn
 
@@ -91,10 +91,52 @@ async def test_only_kinds_that_may_pass_are_tried_again(kind: LLMErrorKind) -> N
 
 
 @pytest.mark.parametrize("shown", [TextDelta("He"), ReasoningDelta("Hm"), ToolCallStarted(0, "1", "look_up")])
-async def test_nothing_is_tried_again_once_something_was_shown(shown: ModelEvent) -> None:
+async def test_what_failed_once_something_was_shown_is_tried_again_and_said_to_have_begun(shown: ModelEvent) -> None:
     events, waits = await run(Scripted([Started(), shown, *failure()], ANSWER))
-    assert isinstance(events[-1], Failed)
-    assert waits == []
+    assert events[:2] == [Started(), shown]
+    assert [event.begun for event in events if isinstance(event, ModelRetried)] == [True]
+    assert events[3:] == ANSWER
+    assert waits == [0.5]
+
+
+async def test_what_has_to_be_paid_for_has_begun_also_if_nothing_of_it_was_shown() -> None:
+    paid = Failed(LLMError("overloaded", "Not now."), usage=Usage(10, 0))
+    events, _ = await run(Scripted([Started(), paid], failure(), ANSWER))
+    retried = [event for event in events if isinstance(event, ModelRetried)]
+    assert [(event.begun, event.usage) for event in retried] == [(True, Usage(10, 0)), (False, Usage())]
+
+
+async def test_an_answer_that_breaks_off_is_replaced_twice_and_not_more_often() -> None:
+    broken: list[ModelEvent] = [Started(), TextDelta("He"), *failure("connection")]
+    llm = Scripted(broken, broken, broken, ANSWER)
+    events, _ = await run(llm)
+    assert [type(event) for event in events if not isinstance(event, Started | TextDelta)] == [
+        *(ModelRetried, ModelRetried, Failed)
+    ]
+    assert llm.closed == 3
+
+
+@pytest.mark.parametrize("kind", LLM_ERROR_KINDS)
+def test_only_a_provider_that_asks_to_slow_down_is_given_more_time(kind: LLMErrorKind) -> None:
+    wait = postponement(LLMError(kind, "Not now.", retry_after=30), 0, lambda: 0)
+    assert wait == (30 if kind in ("rate_limit", "overloaded") else None)
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "before", "wait"),
+    [
+        *((None, 0, 30), (None, 1, 60), (5, 2, 120), (None, 4, 480)),  # Quick attempts did not help.
+        *((21, 0, 21), (90, 3, 90), (3600, 0, 3600)),
+        *((3601, 0, None), (30, 5, None), (None, 5, None)),
+    ],
+)
+def test_it_is_put_off_as_long_as_the_provider_wants_up_to_an_hour_and_five_times(
+    retry_after: float | None, before: int, wait: float | None
+) -> None:
+    error = LLMError("rate_limit", "Not now.", retry_after=retry_after)
+    assert postponement(error, before, lambda: 0) == wait
+    if wait is not None:  # So that those who were refused together do not come back together.
+        assert postponement(error, before, lambda: 1) == pytest.approx(wait * 1.1)
 
 
 async def test_a_stream_that_only_started_is_tried_again() -> None:
