@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from conversations import views
+from conversations import keys, servers, views
 
 urlpatterns = [
     path("", views.home, name="home"),
@@ -21,4 +21,18 @@ urlpatterns = [
     path("t/<uuid:task_id>/retry/", views.retry, name="retry"),
     path("f/<uuid:resource_id>/", views.file, name="file"),
     path("search/", views.search, name="search"),
+    path("settings/keys/", keys.keys, name="keys"),
+    path("settings/keys/add/", keys.add_key, name="add_key"),
+    path("settings/keys/<int:key_id>/", keys.key_state, name="key_state"),
+    path("settings/keys/<int:key_id>/test/", keys.test_key, name="test_key"),
+    path("settings/keys/<int:key_id>/replace/", keys.replace_key, name="replace_key"),
+    path("settings/keys/<int:key_id>/revoke/", keys.revoke_key, name="revoke_key"),
+    path("settings/keys/<int:key_id>/models/", keys.key_models, name="key_models"),
+    path("settings/servers/", servers.servers, name="servers"),
+    path("settings/servers/connect/", servers.connect_server, name="connect_server"),
+    path("settings/servers/<uuid:probe_id>/", servers.server, name="server"),
+    path("settings/servers/<uuid:probe_id>/try/", servers.try_model, name="try_model"),
+    path("settings/servers/<uuid:probe_id>/use/", servers.use_model, name="use_model"),
+    path("settings/agents/<int:agent_id>/", servers.edit_agent, name="edit_agent"),
+    path("settings/agents/<int:agent_id>/delete/", servers.delete_agent, name="delete_agent"),
 ]

@@ -15,7 +15,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from django_htmx.http import HttpResponseClientRedirect
 from django_htmx.middleware import HtmxDetails
 
-from conversations import actions, fragments
+from conversations import actions, fragments, words
 from conversations.access import get_conversation, get_task, get_turn
 from conversations.forms import MessageForm, TitleForm
 from conversations.models import Conversation, Turn
@@ -271,7 +271,8 @@ def _agents(user: User, chosen: str) -> dict[str, Any]:
         used = Conversation.objects.filter(user=user).values_list("agent__name", flat=True).first()
         last = by_name.get(used or "")
         agent = last if last and not last.missing_key else None
-    return {"agents": agents, "agent": agent or (agents[0] if agents else None)}
+    keyless = words.listed([agent.title for agent in agents if agent.missing_key])
+    return {"agents": agents, "agent": agent or (agents[0] if agents else None), "keyless": keyless}
 
 
 def _turns(found: Conversation, before: int | None = None) -> dict[str, Any]:

@@ -14,6 +14,11 @@ def human_name(name: str) -> str:
     return name.replace("_", " ").strip().capitalize()
 
 
+def listed(names: list[str]) -> str:
+    """“GPT, Claude or Gemini”."""
+    return " or ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+
+
 def duration(start: datetime | None, end: datetime | None) -> str:
     if start is None or end is None:
         return ""

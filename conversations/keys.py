@@ -1,0 +1,268 @@
+"""Settings → Keys: for each provider whether the person has a key, whether it works, and what it was used for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from urllib.parse import urlsplit
+
+from allauth.decorators import rate_limit
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.db.models import Count, Q, Sum
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.text import slugify
+from django.utils.timesince import timesince
+from django.views.decorators.cache import never_cache
+from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
+from django.views.decorators.http import require_GET, require_POST, require_safe
+
+from conversations.access import get_key
+from conversations.settings_forms import AddKeyForm, KeyForm, formats, key_providers
+from conversations.views import Request
+from executor import probes
+from executor.core.llms.factory import LLMS, llm_class
+from executor.models import Step
+from users import api_keys
+from users.models import ApiKey, KeyState, User
+from users.vault import KeyringError
+
+
+@dataclass(frozen=True, slots=True)
+class KeyView:
+    """`tone` is the colour of `state`. `spent` says what is known of the money, in words."""
+
+    id: int
+    fingerprint: str
+    state: str
+    tone: str
+    problem: str
+    note: str
+    is_testing: bool
+    added_at: datetime
+    used_at: datetime | None
+    used: str
+    tested_at: datetime | None
+    spent: str
+
+    @classmethod
+    def of(cls, key: ApiKey, spent: str = "") -> KeyView:
+        state, tone = _STATES[key.state]
+        problem, note = key.check_problem, key.check_note
+        is_testing = probes.is_test_awaited(key)
+        if key.state == KeyState.NEEDS_REENTRY:
+            problem, note = "It cannot be read any more. Replace it with the same key or another.", ""
+        elif is_testing:
+            state, tone, problem, note = "Testing…", "", "", ""
+        elif key.awaits_check:
+            state, tone, note = "Not tested", "warn", ""
+            problem = "No worker has answered. Test it again in a moment; if that does not help, tell an administrator."
+        elif key.checked_at is None:
+            state, tone = "Not tested", ""
+        return cls(
+            id=key.pk,
+            fingerprint=key.fingerprint,
+            state=state,
+            tone=tone,
+            problem=problem,
+            note=note,
+            is_testing=is_testing,
+            added_at=key.created_at,
+            used_at=key.last_used_at,
+            used=_ago(key.last_used_at) if key.last_used_at else "",
+            tested_at=key.checked_at,
+            spent=spent,
+        )
+
+
+_STATES = {
+    KeyState.READY: ("Works", "ok"),
+    KeyState.FAILED: ("Failed its test", "danger"),
+    KeyState.NEEDS_REENTRY: ("Needs re-entry", "warn"),
+    KeyState.REVOKED: ("Revoked", ""),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class KeyCard:
+    """A provider, or (`base_url`) a server, and the person's key for it. `form` is the one to enter it with."""
+
+    provider: str
+    anchor: str
+    title: str
+    base_url: str
+    key: KeyView | None
+    has_site_key: bool
+    key_page: str
+    key_host: str
+    form: KeyForm
+    is_open: bool
+
+
+@require_safe
+@login_required
+@never_cache
+def keys(request: Request) -> HttpResponse:
+    return _keys(request)
+
+
+@require_POST
+@login_required
+@rate_limit(action="test_key")  # type: ignore[untyped-decorator]  # allauth carries no types
+@never_cache
+@sensitive_post_parameters("secret")
+@sensitive_variables()
+def add_key(request: Request) -> HttpResponse:
+    """Add one for a provider's own address. It is tested at once."""
+    form = AddKeyForm(request.POST)
+    if form.is_valid() and _store(request, form, form.cleaned_data["provider"], ""):
+        return _to_card(form.cleaned_data["provider"])
+    return _keys(request, form, request.POST.get("provider", ""))
+
+
+@require_POST
+@login_required
+@rate_limit(action="test_key")  # type: ignore[untyped-decorator]
+@never_cache
+@sensitive_post_parameters("secret")
+@sensitive_variables()
+def replace_key(request: Request, key_id: int) -> HttpResponse:
+    key = get_key(request.user, key_id)
+    form = KeyForm(request.POST)
+    if form.is_valid() and _store(request, form, key.provider, key.base_url):
+        return _to_card(key.provider, key.base_url)
+    return _keys(request, form, key.provider, key.base_url)
+
+
+@require_POST
+@login_required
+@rate_limit(action="test_key")  # type: ignore[untyped-decorator]
+def test_key(request: Request, key_id: int) -> HttpResponse:
+    key = get_key(request.user, key_id)
+    if not probes.is_test_awaited(key):
+        probes.ask_key_test(key)
+    return _to_card(key.provider, key.base_url)
+
+
+@require_GET
+@login_required
+@never_cache
+def key_state(request: Request, key_id: int) -> HttpResponse:
+    """How its test goes: what the page asks until it is over."""
+    key = get_key(request.user, key_id)
+    return _state(request, key) if request.htmx else _to_card(key.provider, key.base_url)
+
+
+@require_POST
+@login_required
+def revoke_key(request: Request, key_id: int) -> HttpResponse:
+    key = get_key(request.user, key_id)
+    api_keys.revoke(key)
+    messages.success(request, f"The key {key.fingerprint} was revoked and wiped here. Delete it at the provider too.")
+    return _to_card(key.provider, key.base_url)
+
+
+@require_POST
+@login_required
+@rate_limit(action="ask_server")  # type: ignore[untyped-decorator]
+def key_models(request: Request, key_id: int) -> HttpResponse:
+    """Which models the key can ask."""
+    key = get_key(request.user, key_id)
+    return redirect("server", probes.ask(request.user, key.provider, key.base_url).pk)
+
+
+# --- what they have in common ----------------------------------------------------------------------------------------
+
+
+@sensitive_variables()
+def _store(request: Request, form: KeyForm, provider: str, base_url: str) -> bool:
+    """False if it cannot be; the form says why."""
+    try:
+        key = api_keys.add(request.user, provider, form.cleaned_data["secret"], base_url)
+    except ValueError as error:
+        form.add_error("secret", str(error))
+        return False
+    except KeyringError:
+        form.add_error(None, "Keys cannot be stored at the moment: the site's keyring is wrong. Tell an administrator.")
+        return False
+    probes.ask_key_test(key)
+    return True
+
+
+def _keys(request: Request, refused: KeyForm | None = None, provider: str = "", base_url: str = "") -> HttpResponse:
+    wanted = provider if refused else request.GET.get("for", "")
+    cards = key_cards(request.user, refused, wanted, base_url)
+    context = {
+        "cards": [card for card in cards if not card.base_url],
+        "servers": [card for card in cards if card.base_url],
+        "is_testing": any(card.key and card.key.is_testing for card in cards),
+    }
+    return render(request, "conversations/keys.html", context, status=422 if refused else 200)
+
+
+def key_cards(user: User, refused: KeyForm | None = None, wanted: str = "", base_url: str = "") -> list[KeyCard]:
+    """A card for each provider, then one for each other place that the person has a key for."""
+    own = {(key.provider, key.base_url): key for key in api_keys.live().filter(owner=user).order_by("created_at")}
+    places, spent = api_keys.places(user), _spent(own.values())
+    listed = dict.fromkeys([*((name, "") for name in key_providers()), *own])
+    cards, speaks = [], dict(formats())
+    for number, place in enumerate(listed):
+        cls = llm_class(place[0]) if place[0] in LLMS else None
+        label = cls.label if cls and cls.label else place[0]
+        key, is_wanted = own.get(place), place == (wanted, base_url)
+        form = refused if refused and is_wanted else KeyForm()
+        form.auto_id = f"key-{number}-%s"
+        cards.append(
+            KeyCard(
+                provider=place[0],
+                anchor=_anchor(*place),
+                title=speaks.get(place[0], place[0]) if place[1] else label,
+                base_url=place[1],
+                key=KeyView.of(key, spent.get(key.pk, "Nothing")) if key else None,
+                has_site_key=not key and place in places,
+                key_page=cls.key_page if cls and not place[1] else "",
+                key_host=urlsplit(cls.key_page).netloc if cls else "",
+                form=form,
+                is_open=is_wanted,
+            )
+        )
+    return cards
+
+
+def _spent(keys: Iterable[ApiKey]) -> dict[int, str]:
+    """What each key was spent on, in words; keys that were never used are left out."""
+    asked = Step.objects.filter(api_key__in=list(keys), status=Step.Status.DONE).order_by().values("api_key")
+    sums = asked.annotate(known=Sum("cost"), unknown=Count("pk", filter=Q(cost=None)), calls=Count("pk"))
+    return {row["api_key"]: _money(row["known"], row["unknown"], row["calls"]) for row in sums}
+
+
+def _money(known: Decimal | None, unknown: int, calls: int) -> str:
+    unpriced = f"{unknown} answer{'' if unknown == 1 else 's'}"
+    if unknown == calls:
+        return f"Unknown ({unpriced})"
+    said = "less than $0.01" if known and known < Decimal("0.01") else f"${known or 0:.2f}"
+    return f"{said}, and {unpriced} of unknown price" if unknown else said
+
+
+def _state(request: Request, key: ApiKey) -> HttpResponse:
+    spent = _spent([key]).get(key.pk, "Nothing")
+    return render(request, "conversations/_key_state.html", {"key": KeyView.of(key, spent)})
+
+
+def _ago(when: datetime) -> str:
+    since = timezone.now() - when
+    return "Just now" if since < timedelta(minutes=1) else f"{timesince(when, depth=1)} ago"
+
+
+def _anchor(provider: str, base_url: str) -> str:
+    """What the card is called in an address."""
+    return f"{provider}-{slugify(base_url)}" if base_url else provider
+
+
+def _to_card(provider: str, base_url: str = "") -> HttpResponse:
+    return redirect(f"{reverse('keys')}#{_anchor(provider, base_url)}")

@@ -1,0 +1,136 @@
+"""What people may enter about keys, servers and agents of their own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+
+from executor.core.llms.factory import LLMS, llm_class
+from executor.credentials import address_problem
+from executor.models import Agent
+from tools.registry import get_registry
+from users import api_keys
+from users.models import User, validate_single_line
+
+#: What a server speaks if nobody says otherwise.
+USUAL = "openai_compatible"
+
+
+def key_providers() -> list[str]:
+    """The providers that nothing can be asked of without a key."""
+    return [name for name in LLMS if llm_class(name).needs_key]
+
+
+class SecretField(forms.CharField):
+    """A key: never rendered back, and checked as far as that goes without asking anybody."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        attrs = {"autocomplete": "off", "spellcheck": "false", "data-1p-ignore": "", "data-lpignore": "true"}
+        # Wrong lengths are refused by `looks_like_a_key`, in a sentence of its own.
+        super().__init__(strip=False, widget=forms.PasswordInput(attrs=attrs), **kwargs)
+
+    def clean(self, value: Any) -> str:
+        secret = api_keys.tidy(str(super().clean(value) or ""))
+        if (self.required or secret) and (problem := api_keys.looks_like_a_key(secret)):
+            raise forms.ValidationError(problem)
+        return secret
+
+
+class KeyForm(forms.Form):
+    secret = SecretField(label="Key", error_messages={"required": "Enter the key."})
+
+
+class AddKeyForm(KeyForm):
+    provider = forms.CharField(max_length=40, widget=forms.HiddenInput)
+
+    def clean_provider(self) -> str:
+        provider: str = self.cleaned_data["provider"]
+        if provider not in key_providers():
+            raise forms.ValidationError("There is no such provider. Reload the page.")
+        return provider
+
+
+class ServerForm(forms.Form):
+    base_url = forms.CharField(
+        label="Address",
+        max_length=300,
+        widget=forms.URLInput(attrs={"autocomplete": "url", "inputmode": "url", "spellcheck": "false"}),
+        help_text="As the server's own pages give it, most often with <code>/v1</code> at the end.",
+        error_messages={"required": "Enter the address of the server.", "max_length": "This address is too long."},
+    )
+    secret = SecretField(label="Key", required=False, help_text="Only if the server wants one.")
+    provider = forms.ChoiceField(
+        label="Format",
+        required=False,
+        help_text="What the server speaks: nearly always the first.",
+        error_messages={"invalid_choice": "Choose one from the list."},
+    )
+
+    def __init__(self, data: Any = None, *, user: User) -> None:
+        super().__init__(data)
+        self._user = user
+        provider = self.fields["provider"]
+        assert isinstance(provider, forms.ChoiceField)
+        provider.choices = formats()
+
+    def clean_base_url(self) -> str:
+        text: str = self.cleaned_data["base_url"]
+        try:
+            base_url = api_keys.address(text if "://" in text else f"https://{text}")
+        except ValueError as error:
+            raise forms.ValidationError(str(error)) from error
+        if problem := address_problem(self._user, base_url):
+            raise forms.ValidationError(problem)
+        return base_url
+
+    def clean_provider(self) -> str:
+        return self.cleaned_data["provider"] or USUAL
+
+
+def formats() -> list[tuple[str, str]]:
+    """What servers speak: agent type and what people call it."""
+    usual = [(USUAL, "OpenAI-compatible")]
+    return usual + [(name, f"As {llm_class(name).label or name}") for name in key_providers()]
+
+
+class OwnAgentForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable at run time
+    class Meta:
+        model = Agent
+        fields = ("title", "instructions", "functions")
+        labels = {"title": "Name"}
+        widgets = {"instructions": forms.Textarea(attrs={"rows": 6})}
+        help_texts = {"title": "", "instructions": "What the model is told before everything else."}
+        error_messages = {"title": {"required": "An agent needs a name."}}
+
+    functions = forms.MultipleChoiceField(
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+        help_text="What it may call. A small model does better with few of them, or none.",
+        error_messages={"invalid_choice": "Choose functions from the list."},
+    )
+
+    def __init__(self, data: Any = None, *, instance: Agent) -> None:
+        super().__init__(data, instance=instance)
+        functions = self.fields["functions"]
+        assert isinstance(functions, forms.MultipleChoiceField)
+        # Only those that need nobody's agreement: naming one of the others is the administrator's agreement.
+        harmless = get_registry().select(["*"])
+        self._known = [function.name for function in harmless]
+        functions.choices = [(function.name, function.title) for function in harmless]
+        if "*" in instance.functions:
+            self.initial["functions"] = self._known
+
+    def clean_title(self) -> str:
+        title = " ".join(str(self.cleaned_data["title"]).split())
+        validate_single_line(title)
+        return title
+
+    def clean_functions(self) -> list[str]:
+        chosen: list[str] = self.cleaned_data["functions"]
+        return ["*"] if set(chosen) == set(self._known) else chosen
+
+    def save(self, commit: bool = True) -> Agent:
+        agent: Agent = self.instance
+        agent.save(update_fields=["title", "instructions", "functions", "updated_at"])
+        return agent
