@@ -164,6 +164,8 @@ class AgentAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscriptab
 
     @admin.display(description="key")
     def key_state(self, agent: Agent) -> SafeString:
+        if not agent.pk:
+            return mark("idle", "Told once the agent is saved.")
         if not agent.api_key_variable:
             needed = agent.provider in LLMS and llm_class(agent.provider).needs_key
             return mark("idle", "Each person’s own key, or the site’s." if needed else "None is needed.")

@@ -1,10 +1,12 @@
-"""The agents there are, by name."""
+"""The agents there are, by name, and the classes of language models that they can be of."""
 
 from __future__ import annotations
 
 from django.db.models import QuerySet
 
 from executor.core.config import AgentConfig
+from executor.core.llms.base import BaseLlm
+from executor.core.llms.factory import LLMS, llm_class
 from executor.models import Agent
 from users.models import User
 
@@ -17,6 +19,11 @@ class AgentRegistry:
 
     def __init__(self, user: User | None = None) -> None:
         self._user = user
+
+    @staticmethod
+    def types() -> dict[str, type[BaseLlm]]:
+        """Agent type (`AgentConfig.provider`) → class; those of MODEL_CLASSES come after AgentSite's own."""
+        return {agent_type: llm_class(agent_type) for agent_type in LLMS}
 
     def names(self) -> list[str]:
         return list(self._agents().values_list("name", flat=True))

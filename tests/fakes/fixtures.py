@@ -8,6 +8,9 @@ import pytest
 
 from tests.fakes.model_server import ModelServer
 
+# So that it tells the values where a promise is broken. Its file is not named like one of tests.
+pytest.register_assert_rewrite("tests.executor.core.contract")
+
 
 @pytest.fixture(scope="session")
 def _model_server() -> Iterator[ModelServer]:
