@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from decimal import Decimal
 from urllib.parse import urlsplit
 
 from allauth.decorators import rate_limit
@@ -25,7 +24,7 @@ from django.views.decorators.http import require_GET, require_POST, require_safe
 from conversations.access import get_key
 from conversations.settings_forms import AddKeyForm, KeyForm, formats, key_providers
 from conversations.views import Request
-from executor import probes
+from executor import money, probes
 from executor.core.llms.factory import LLMS, llm_class
 from executor.models import Step
 from users import api_keys
@@ -237,16 +236,8 @@ def key_cards(user: User, refused: KeyForm | None = None, wanted: str = "", base
 def _spent(keys: Iterable[ApiKey]) -> dict[int, str]:
     """What each key was spent on, in words; keys that were never used are left out."""
     asked = Step.objects.filter(api_key__in=list(keys), status=Step.Status.DONE).order_by().values("api_key")
-    sums = asked.annotate(known=Sum("cost"), unknown=Count("pk", filter=Q(cost=None)), calls=Count("pk"))
-    return {row["api_key"]: _money(row["known"], row["unknown"], row["calls"]) for row in sums}
-
-
-def _money(known: Decimal | None, unknown: int, calls: int) -> str:
-    unpriced = f"{unknown} answer{'' if unknown == 1 else 's'}"
-    if unknown == calls:
-        return f"Unknown ({unpriced})"
-    said = "less than $0.01" if known and known < Decimal("0.01") else f"${known or 0:.2f}"
-    return f"{said}, and {unpriced} of unknown price" if unknown else said
+    sums = asked.annotate(known=Sum("cost"), unknown=Count("pk", filter=Q(cost=None)))
+    return {row["api_key"]: money.cost(row["known"], row["unknown"]) for row in sums}
 
 
 def _state(request: Request, key: ApiKey) -> HttpResponse:

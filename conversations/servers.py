@@ -257,7 +257,6 @@ def _models(request: Request, probe: Probe, tried: TriedView | None) -> dict[str
             for name in names[:SHOWN]
         ],
         "more": max(0, len(names) - SHOWN),
-        "has_many": len(probe.found) > 8,
         "q": query,
         "tried": tried,
         "may_share": request.user.has_perm("executor.add_agent"),

@@ -115,7 +115,7 @@ async def _test(key: ApiKey) -> str:
     endpoint = partial(Endpoint, base_url=key.base_url, api_key=secret, allowed_hosts=hosts)
     model = llm_class(key.provider).test_model
     if key.base_url or not model:  # A server has models of its own.
-        listed = await _llm(key.provider, endpoint("")).list_models()
+        listed = await _llm(key.provider, endpoint(model)).list_models()
         used = await in_database(_used_there, key)
         model = next(iter([*used, *filter(_talks, listed), *listed]), "")
         if not model:
@@ -149,8 +149,10 @@ async def answer_probe(probe_id: UUID) -> None:
     problem, found = "", list[str]()
     try:
         async with asyncio.timeout(ANSWER_WITHIN):
-            label = llm_class(probe.provider).label
-            config = AgentConfig("", label, probe.provider, probe.model, probe.base_url, is_personal=True)
+            cls = llm_class(probe.provider)
+            # Some want a model's name before they list all.
+            model = probe.model or cls.test_model
+            config = AgentConfig("", cls.label, probe.provider, model, probe.base_url, is_personal=True)
             llm = _llm(probe.provider, (await in_database(credentials, config, probe.user)).endpoint)
             if probe.model:
                 await _answer(llm)
