@@ -1,4 +1,7 @@
-"""`make bench`: a real site under load, and the floor beside it. Prints a table and writes docs/performance.md."""
+"""`make bench`: a real site under load, and the floor beside it. Prints tables and writes docs/performance.md.
+
+`make bench ARGS=sdks` measures only what the SDKs weigh, and leaves the other table there as it is.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -18,12 +21,17 @@ from typing import Any
 
 import httpx2
 
+from bench import sdks
 from bench.floor import task
 from bench.processes import cpu_seconds, memory_mb
+from bench.rows import Row, table
 from bench.viewer import Seen, Viewer
 from tests.chaos.site import Site
 
 ROOT = Path(__file__).resolve().parent.parent
+TEMPLATE = (ROOT / "bench" / "performance.template.md").read_text()
+#: The part of the page that can be measured by itself. It comes last.
+WEIGHTS = "## What the SDKs weigh"
 MODEL_PORT = 20_481
 TOKENS, RATE = 200, 50
 MODEL = f"stream-{TOKENS}-{RATE}"
@@ -35,20 +43,19 @@ STREAMS = (50, 100, 200)
 ARRIVING, WITHIN = 100, 2.0
 
 
-@dataclass(frozen=True)
-class Row:
-    what: str
-    floor: str
-    measured: str
-    bar: str
-
-
-def main() -> None:
-    base_url = f"http://127.0.0.1:{MODEL_PORT}/v1"
+def main(arguments: Sequence[str]) -> None:
+    if arguments not in ([], ["sdks"]):
+        sys.exit("Measure everything, or only: sdks.")
+    address = f"http://127.0.0.1:{MODEL_PORT}"
+    base_url = f"{address}/v1"
     model_server = subprocess.Popen(
         [sys.executable, "-m", "tests.fakes.model_server", "--port", str(MODEL_PORT)], cwd=ROOT
     )
     try:
+        weights = sdks.measure(address)
+        if arguments:
+            report(None, weights)
+            return
         with tempfile.TemporaryDirectory() as folder, Site(Path(folder) / "data", SIGNUP_OPEN="true") as site:
             site.address  # noqa: B018  (waits until it is ready)
             idle_memory = memory_mb(all_of(site).values())
@@ -67,7 +74,7 @@ def main() -> None:
     finally:
         model_server.terminate()
         model_server.wait()
-    report(rows)
+    report(rows, weights)
 
 
 def sessions(site: Site, count: int) -> list[str]:
@@ -243,21 +250,29 @@ def ms(times: list[float], percent: int) -> float:
     return round(ordered[min(len(ordered) - 1, round(percent / 100 * (len(ordered) - 1)))] * 1000, 1)
 
 
-def report(rows: list[Row]) -> None:
-    table = ["| What | Floor: bare SDK | AgentSite | Bar |", "|---|---|---|---|"]
-    table += [f"| {row.what} | {row.floor} | {row.measured} | {row.bar} |" for row in rows]
-    sys.stdout.write("\n".join(table) + "\n")
+def report(rows: list[Row] | None, weights: list[Row]) -> None:
+    """Without `rows`, what docs/performance.md has of them stays."""
+    page = ROOT / "docs" / "performance.md"
+    weighed = table(weights, "Bare imports")
+    if rows is None:
+        sys.stdout.write(f"{weighed}\n")
+        kept, _, _ = page.read_text().partition(WEIGHTS)
+        page.write_text(f"{kept.rstrip()}\n\n{WEIGHTS}{TEMPLATE.partition(WEIGHTS)[2]}".replace("%SDKS%", weighed))
+        return
+    measured = table(rows, "Floor: bare SDK")
+    sys.stdout.write(f"{measured}\n\n{weighed}\n")
     packages = ", ".join(f"{name} {version(name)}" for name in ("django", "channels", "daphne", "celery", "openai"))
-    text = (ROOT / "bench" / "performance.template.md").read_text()
+    text = TEMPLATE
     for key, value in {
-        "TABLE": "\n".join(table),
+        "TABLE": measured,
+        "SDKS": weighed,
         "DATE": date.today().isoformat(),
         "MACHINE": f"{platform.system()} {platform.machine()}, {len(os.sched_getaffinity(0))} cores",
         "VERSIONS": f"Python {platform.python_version()}, {packages}",
     }.items():
         text = text.replace(f"%{key}%", value)
-    (ROOT / "docs" / "performance.md").write_text(text)
+    page.write_text(text)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
