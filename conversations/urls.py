@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from conversations import keys, servers, views
+from conversations import keys, servers, usage, views
 
 urlpatterns = [
     path("", views.home, name="home"),
@@ -13,6 +13,7 @@ urlpatterns = [
     path("c/<uuid:conversation_id>/delete/", views.delete, name="delete"),
     path("c/<uuid:conversation_id>/restore/", views.restore, name="restore"),
     path("c/<uuid:conversation_id>/pin/", views.pin, name="pin"),
+    path("c/<uuid:conversation_id>/usage/", usage.conversation_usage, name="conversation_usage"),
     path("c/<uuid:conversation_id>/older/<uuid:turn_id>/", views.older, name="older"),
     path("t/<uuid:task_id>/", views.task, name="task"),
     path("t/<uuid:task_id>/steps/", views.task_steps, name="task_steps"),
@@ -21,6 +22,8 @@ urlpatterns = [
     path("t/<uuid:task_id>/retry/", views.retry, name="retry"),
     path("f/<uuid:resource_id>/", views.file, name="file"),
     path("search/", views.search, name="search"),
+    path("settings/usage/", usage.usage, name="usage"),
+    path("settings/usage.csv", usage.usage_csv, name="usage_csv"),
     path("settings/keys/", keys.keys, name="keys"),
     path("settings/keys/add/", keys.add_key, name="add_key"),
     path("settings/keys/<int:key_id>/", keys.key_state, name="key_state"),

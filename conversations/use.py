@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from executor import money
 from executor.models import Step
 from executor.usage import Use, step_use
 
@@ -19,10 +18,7 @@ class UseView:
     facts: tuple[tuple[str, str], ...]
 
     @classmethod
-    def of(cls, use: Use, *, is_demo: bool = False) -> UseView:
-        """The demonstration has no price to speak of."""
-        price = "" if is_demo else use.price
-        line = " · ".join(part for part in (money.tokens(use.tokens), price) if part)
+    def of(cls, use: Use) -> UseView:
         counts = (
             ("Input", use.input_tokens),
             ("from the cache", use.cache_read_tokens),
@@ -31,7 +27,7 @@ class UseView:
             ("reasoning", use.reasoning_tokens),
         )
         facts = [(label, f"{count:,}") for label, count in counts if count]
-        return cls(line, (*facts, ("Cost", price)) if price else tuple(facts))
+        return cls(use.line, (*facts, ("Cost", use.price)) if use.price else tuple(facts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,23 +37,18 @@ class AnswerUse:
     seq: int
     model: str
     use: Use
-    price: str
 
 
-def task_use(steps: Iterable[Step], *, is_demo: bool) -> UseView:
+def task_use(steps: Iterable[Step]) -> UseView:
     total = Use()
     for step in steps:
         total.add(step_use(step))
-    return UseView.of(total, is_demo=is_demo)
+    return UseView.of(total)
 
 
 def answer_uses(steps: Iterable[Step]) -> tuple[AnswerUse, ...]:
     found = ((step, step_use(step)) for step in steps if step.kind == Step.Kind.MODEL)
-    return tuple(
-        AnswerUse(step.seq, step.model or step.provider, use, use.price if step.provider != "demo" else "")
-        for step, use in found
-        if use.answers
-    )
+    return tuple(AnswerUse(step.seq, step.model or step.provider, use) for step, use in found if use.answers)
 
 
 def by_model(steps: Sequence[Step]) -> tuple[tuple[str, str], ...]:

@@ -16,15 +16,20 @@ from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
+from executor import money
 from executor.actions import stop
 from executor.agent_form import AgentForm, AgentRow
 from executor.core.llms.factory import LLMS, llm_class
 from executor.models import Agent, AgentVersion, ReviewLog, Step, Task, Worker
 from executor.parameter_fields import field_name
 from executor.review import ReviewedAdmin, block, json_block, mark
+from executor.usage import step_use
+from executor.usage_admin import UsageAdmin
 from tools.admin import ReadOnlyAdmin
 from tools.registry import get_registry
 from users.models import User
+
+__all__ = ["UsageAdmin"]  # Admin finds it by way of this module.
 
 #: A worker beats every 5 s; after so long it is gone or stuck.
 SILENT_AFTER = timedelta(seconds=20)
@@ -220,7 +225,7 @@ class AgentVersionAdmin(ReadOnlyAdmin):
 
 @admin.register(Task)
 class TaskAdmin(ReviewedAdmin):
-    list_display = ("state", "person", "agent", "words", "step_count", "tokens", "started_at", "duration")
+    list_display = ("state", "person", "agent", "words", "step_count", "tokens", "price", "started_at", "duration")
     content_columns = ("words",)
     deferred = ("error_hint",)
     list_display_links = ("state",)
@@ -237,7 +242,12 @@ class TaskAdmin(ReviewedAdmin):
         ("Steps", {"fields": ("steps", "checkpoint_count")}),
         (
             "Use",
-            {"fields": (("model_calls", "tool_calls", "failed_calls"), ("input_tokens", "output_tokens", "cost"))},
+            {
+                "fields": (
+                    ("model_calls", "tool_calls", "failed_calls"),
+                    ("input_tokens", "output_tokens", "cost", "unpriced_calls"),
+                )
+            },
         ),
         ("Times", {"fields": (("created_at", "started_at"), ("ended_at", "duration"))}),
         (
@@ -302,6 +312,10 @@ class TaskAdmin(ReviewedAdmin):
     def tokens(self, task: Task) -> str:
         return f"{task.input_tokens + task.output_tokens:,}"
 
+    @admin.display(description="cost")
+    def price(self, task: Task) -> str:
+        return money.cost(task.cost, task.unpriced_calls)
+
     @admin.display(description="duration", ordering=F("ended_at") - F("started_at"))
     def duration(self, task: Task) -> str:
         return _duration(task)
@@ -315,19 +329,20 @@ class TaskAdmin(ReviewedAdmin):
         found = task.steps.order_by("seq").defer("native", "reasoning", "text", "result", "arguments", "raw_arguments")
         rows = format_html_join(
             "",
-            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
             (
                 (
                     _link("executor_step", step.pk, f"{step.seq}. {step.name or step.get_kind_display()}"),
                     mark(step.status, step.get_status_display()),
                     _duration(step),
                     f"{step.input_tokens + step.output_tokens:,}" if step.kind == Step.Kind.MODEL else "",
+                    step_use(step).price,
                     step.error[:200],
                 )
                 for step in found[:STEPS_SHOWN]
             ),
         )
-        head = "<tr><th>Step</th><th>State</th><th>Took</th><th>Tokens</th><th>Error</th></tr>"
+        head = "<tr><th>Step</th><th>State</th><th>Took</th><th>Tokens</th><th>Cost</th><th>Error</th></tr>"
         table = format_html('<table class="steps"><thead>{}</thead><tbody>{}</tbody></table>', SafeString(head), rows)
         url = f"{reverse('admin:executor_step_changelist')}?task__id__exact={task.pk}"
         return format_html('{}<p><a href="{}">All {} steps</a></p>', table, url, task.head_seq)
@@ -348,7 +363,10 @@ class FunctionFilter(admin.SimpleListFilter):
 
 @admin.register(Step)
 class StepAdmin(ReviewedAdmin):
-    list_display = ("label", "kind", "state", "person", "task_link", "tokens", "started_at", "duration", "error_kind")
+    list_display = (
+        *("label", "kind", "state", "person", "task_link", "tokens", "price"),
+        *("started_at", "duration", "error_kind"),
+    )
     open_columns = ("kind", "status", "task")
     deferred = ("native", "reasoning", "text", "result", "arguments", "raw_arguments", "error")
     list_filter = ("kind", "status", FunctionFilter)
@@ -402,6 +420,10 @@ class StepAdmin(ReviewedAdmin):
     @admin.display(description="tokens")
     def tokens(self, step: Step) -> str:
         return f"{step.input_tokens + step.output_tokens:,}" if step.kind == Step.Kind.MODEL else ""
+
+    @admin.display(description="cost")
+    def price(self, step: Step) -> str:
+        return step_use(step).price
 
     @admin.display(description="took")
     def duration(self, step: Step) -> str:

@@ -59,7 +59,7 @@ class Use:
     """So many answers of models, their tokens, and their price as far as it is known.
 
     `input_tokens` include what came from the cache (`cache_read_tokens`) or went there; `output_tokens` include the
-    reasoning. `cost` is None if no answer had a price; `unpriced` answers had none.
+    reasoning. `cost` is None if no answer had a price; `unpriced` answers had none. (The demonstration needs none.)
     """
 
     answers: int = 0
@@ -153,7 +153,7 @@ def answers() -> QuerySet[Step]:
 
 SUMS: dict[str, Any] = {
     "answers": Count("*"),
-    "unpriced": Count("task", filter=Q(cost=None)),
+    "unpriced": Count("task", filter=Q(cost=None) & ~Q(provider="demo")),
     "price": Sum("cost"),
     **{f"sum_{name}": Sum(name) for name in COUNTS},
 }
@@ -170,7 +170,7 @@ def step_use(step: Step) -> Use:
     counts = {name: getattr(step, name) for name in COUNTS}
     if step.kind != Step.Kind.MODEL or not (step.finish_reason or step.input_tokens or step.output_tokens):
         return Use()
-    return Use(1, **counts, cost=step.cost, unpriced=int(step.cost is None))
+    return Use(1, **counts, cost=step.cost, unpriced=int(step.cost is None and step.provider != "demo"))
 
 
 def rows(period: Period, user: User | None = None, *, people: bool = False) -> list[Row]:
@@ -219,8 +219,12 @@ def people(period: Period) -> list[Line]:
     """Everybody's use, who cost most first, in two queries."""
     steps = answers().filter(task__created_at__gte=period.since)
     found = {row["task__user"]: use_of(row) for row in steps.values("task__user").annotate(**SUMS)}
-    who = dict(User.objects.filter(pk__in=found).values_list("pk", "username"))
+    who = usernames(found)
     return ranked(Line(who.get(pk, "–"), "", use) for pk, use in found.items())
+
+
+def usernames(people: Collection[int]) -> dict[int, str]:
+    return dict(User.objects.filter(pk__in=people).values_list("pk", "username"))
 
 
 def lines(found: Iterable[Row], name: Callable[[Row], tuple[str, str]]) -> list[Line]:

@@ -34,6 +34,7 @@ OWNED = {
     "restore": "post",
     "pin": "post",
     "older": "get",
+    "conversation_usage": "get",
     "task": "get",
     "task_steps": "get",
     "answer": "get",
@@ -47,6 +48,8 @@ PERSONAL = {
     "send_new": "post",
     "search": "get",
     "account_settings": "get",
+    "usage": "get",
+    "usage_csv": "get",
     "account_change_password": "get",
     "account_set_password": "get",
 }

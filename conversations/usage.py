@@ -1,0 +1,116 @@
+"""Settings → Usage, and the use of one conversation: a person's own tokens and dollars."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from uuid import UUID
+
+from django.contrib.auth.decorators import login_required
+from django.db.models import F, Q, Sum
+from django.http import HttpResponse
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils import timezone
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET, require_safe
+
+from conversations.access import get_conversation
+from conversations.models import Conversation, Turn
+from conversations.use import UseView
+from conversations.views import Request
+from executor import usage as used
+from executor.usage import PERIODS, Line, Period, Use
+from executor.usage_chart import charts
+from users.models import User
+
+#: So many conversations are listed, those that cost most.
+LISTED = 20
+
+
+@require_safe
+@login_required
+@never_cache
+def usage(request: Request) -> HttpResponse:
+    found = used.usage(_period(request), request.user)
+    context = {
+        "usage": found,
+        "periods": PERIODS.items(),
+        "charts": charts(found),
+        "tables": [("Models", found.models), ("Agents", found.agents), ("Keys", found.keys)],
+        "conversations": conversations(found.period, request.user),
+        "listed": LISTED,
+        "csv_url": reverse("usage_csv"),
+    }
+    return render(request, "users/usage.html", context)
+
+
+@require_safe
+@login_required
+@never_cache
+def usage_csv(request: Request) -> HttpResponse:
+    period = _period(request)
+    rows = used.rows(period, request.user)
+    names = used.Names.of(rows, request.user)
+    return csv_file(f"usage-{period.first}-{period.last}.csv", used.CSV_HEAD, used.csv_rows(rows, names))
+
+
+@require_GET
+@login_required
+@never_cache
+def conversation_usage(request: Request, conversation_id: UUID) -> HttpResponse:
+    """The use of a conversation: for its menu, or a page where there are no scripts."""
+    found = get_conversation(request.user, conversation_id)
+    steps = used.answers().filter(task__turn__conversation=found)
+    by_model = {row["model"]: used.use_of(row) for row in steps.values("model").annotate(**used.SUMS)}
+    total = Use()
+    for use in by_model.values():
+        total.add(use)
+    context = {
+        "conversation": found,
+        "total": total,
+        "use": UseView.of(total),
+        "models": used.ranked(Line(name or "Demonstration", "", use) for name, use in by_model.items()),
+    }
+    template = "_conversation_use.html" if request.htmx else "conversation_use.html"
+    return render(request, f"conversations/{template}", context)
+
+
+def conversations(period: Period, user: User) -> list[Line]:
+    """What the tasks of the period cost by conversation, the dearest ones. One query."""
+    turns = Turn.objects.filter(task__user=user, task__created_at__gte=period.since, conversation__deleted_at=None)
+    sums = (
+        turns.order_by()
+        .values("conversation", "conversation__title")
+        .annotate(
+            answers=Sum("task__model_calls"),
+            reads=Sum("task__input_tokens"),
+            writes=Sum("task__output_tokens"),
+            price=Sum("task__cost"),
+            unpriced=Sum("task__unpriced_calls"),
+        )
+    )
+    some = sums.filter(Q(reads__gt=0) | Q(writes__gt=0) | Q(unpriced__gt=0))
+    dearest = some.order_by(F("price").desc(nulls_last=True), "-reads", "conversation")[:LISTED]
+    return [
+        Line(
+            row["conversation__title"] or "New chat",
+            "",
+            Use(row["answers"], row["reads"], row["writes"], cost=row["price"], unpriced=row["unpriced"]),
+            Conversation(pk=row["conversation"]).get_absolute_url(),
+        )
+        for row in dearest
+    ]
+
+
+def csv_file(name: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> HttpResponse:
+    response = HttpResponse(content_type="text/csv; charset=utf-8")
+    response["Content-Disposition"] = f'attachment; filename="{name}"'
+    writer = csv.writer(response)
+    writer.writerow(head)
+    writer.writerows(rows)
+    return response
+
+
+def _period(request: Request) -> Period:
+    return Period.named(request.GET.get("period", ""), timezone.localdate())
