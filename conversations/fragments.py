@@ -127,7 +127,10 @@ class Snapshot:
         settled = before.settled if before else ()
         since = settled[-1].seq if settled else 0
         steps = [*settled, *_STEPS.all(task=task_id, since=since)]
-        known = {step.seq: step for step in before.view.steps if step.seq <= since} if before else {}
+        # What the model said last may be an answer now, and a step as soon as something comes after it.
+        last = max((step.seq for step in settled if step.kind == Step.Kind.MODEL), default=0)
+        shown = before.view.steps if before else ()
+        known = {step.seq: step for step in shown if step.seq <= since and step.seq != last}
         view = task_view(task, steps, _FILES.all(task=task_id), known=known)
         settled = tuple(itertools.takewhile(lambda step: not step.is_open, steps))
         writing = open_step(steps)
@@ -149,11 +152,16 @@ def task_changed(before: TaskView, after: TaskView) -> str:
             pieces.append(partial(f"#steps-{after.id}", "upsert", changed))
         if (before.step_count, before.state_label) != (after.step_count, after.state_label):
             pieces.append(partial(f"#summary-{after.id}", "outerMorph", _render_task("_summary", after)))
-    if (before.started_at, before.state_label) != (after.started_at, after.state_label):
+    if _foot(before) != _foot(after):
         pieces.append(partial(f"#foot-{after.id}", "outerMorph", _render_task("_foot", after)))
     if before.files != after.files:
         pieces.append(partial(f"#files-{after.id}", "innerMorph", _files(after)))
     return "".join(pieces) + _text_changed(before, after)
+
+
+def _foot(task: TaskView) -> tuple[object, ...]:
+    """What it shows of a task at work."""
+    return task.started_at, task.state_label, task.note, task.retry_at
 
 
 def _text_changed(before: TaskView, after: TaskView) -> str:

@@ -19,6 +19,7 @@ from conversations.markdown import BlockStream, render
 from conversations.use import AnswerUse, UseView, answer_uses, by_model, task_use
 from executor.core.errors import LLM_ERROR_KINDS
 from executor.core.llms.factory import llm_class
+from executor.core.validation import ResponseInvalid
 from executor.credentials import KeyMissing
 from executor.models import HELD, Agent, Status, Step, Task
 from executor.usage import step_use
@@ -124,6 +125,11 @@ class TaskView:
     error: str
     error_hint: str
     stop_note: str
+    #: That another agent's model answers, and why.
+    note: str
+    #: When the provider is asked again, or may be, and why not before.
+    retry_at: datetime | None
+    retry_reason: str
     can_retry: bool
     needs_key: bool
     provider: str
@@ -258,6 +264,9 @@ def task_view(
         error=first if failed else "",
         error_hint=second,
         stop_note=_stop_note(task, answer),
+        note=_took_over(config["title"], steps),
+        retry_at=task.not_before,
+        retry_reason=words.failure(task.error_kind) if task.not_before else "",
         can_retry=failed,
         needs_key=failed and task.error_kind == KeyMissing.kind,
         provider=config["provider"],
@@ -321,6 +330,8 @@ def _state_label(task: Task, steps: Sequence[Step], *, is_writing: bool) -> str:
         if running:
             return f"Running {len(running)} functions"
         return WRITING if is_writing else THINKING
+    if task.status == Status.RETRYING:
+        return f"Retrying · {words.failure(task.error_kind)}"
     return str(task.get_status_display())
 
 
@@ -345,14 +356,25 @@ def _stop_note(task: Task, answer: Step | None) -> str:
     return ""
 
 
+def _took_over(title: str, steps: Sequence[Step]) -> str:
+    asked = [step for step in steps if step.kind == Step.Kind.MODEL]
+    if not asked or not asked[-1].name:
+        return ""
+    failed = (step for step in reversed(asked) if step.status == Step.Status.FAILED and not step.name)
+    why = next((f" ({words.failure(step.error_kind)})" for step in failed if step.error_kind != "interrupted"), "")
+    return f"{title} did not answer{why}; {asked[-1].name} took over."
+
+
 def _summary(took: str, count: int, failed: int) -> str:
     parts = [f"Worked {took}" if took else "Worked", f"{count} step{'' if count == 1 else 's'}"]
     return " · ".join(parts + ([f"{failed} failed"] if failed else []))
 
 
 def _model_title(step: Step) -> str:
+    if step.status == Step.Status.FAILED and step.error_kind == ResponseInvalid.kind:
+        return "Not in the demanded form"
     if step.status == Step.Status.FAILED:
-        return "The model did not answer"
+        return "Broke off; asked again" if step.text else "The model did not answer"
     if step.is_open:
         return "Thinking"
     return "Thought" if step.reasoning and not step.text else "Said"

@@ -48,6 +48,26 @@ def _brief(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:59]}…"
 
 
+_FAILURES = {
+    "auth": "its key was not accepted",
+    "permission": "its key may not use it",
+    "not_found": "not found",
+    "rate_limit": "rate limited",
+    "quota": "its quota is used up",
+    "overloaded": "overloaded",
+    "server": "a fault of its own",
+    "timeout": "too slow",
+    "connection": "not reached",
+    "protocol": "not understood",
+    "no_key": "no key",
+}
+
+
+def failure(kind: str) -> str:
+    """Why a provider did not answer, in two or three words."""
+    return _FAILURES.get(kind, kind.replace("_", " "))
+
+
 def pretty(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)
 

@@ -158,11 +158,23 @@ function tick() {
   }
 }
 
+/** Times of day, as the person's own clock has them; with the date where that is not today's. */
+function tellClocks() {
+  for (const time of document.querySelectorAll("time[data-clock]")) {
+    const when = new Date(time.dateTime);
+    const today = when.toDateString() === new Date().toDateString();
+    const text = when.toLocaleString([], { timeStyle: "short", ...(today ? {} : { dateStyle: "medium" }) });
+    if (time.textContent !== text) time.textContent = text;
+  }
+}
+
 tick();
+tellClocks();
 setInterval(tick, 1000);
 document.addEventListener("htmx:after:settle", ({ detail }) => {
   // What was repainted came without its time.
   if (detail.newContent.some((node) => node.querySelector?.("time[data-since]"))) tick();
+  if (detail.newContent.some((node) => node.querySelector?.("time[data-clock]"))) tellClocks();
 });
 
 // --- Begin ----------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from difflib import unified_diff
 from typing import Any
 
@@ -33,6 +34,7 @@ from executor.core.errors import LLMError
 from executor.core.messages import ToolCall
 from executor.core.messages import user as user_message
 from executor.hints import notify
+from executor.journal import Source
 from executor.live import stream_key
 from executor.models import Agent, Status, Step, Task
 from tests.conversations.page import Page
@@ -531,3 +533,127 @@ def test_a_look_at_a_long_task_reads_only_what_is_new(alice: User, demo: Agent) 
     assert after.view == getattr(Snapshot.load(task.pk), "view", None)
     assert '"seq" > (50)' in " ".join(query["sql"] for query in queries)
     assert after.view.steps[0] is before.view.steps[0]
+
+
+# --- a provider that does not answer as it should --------------------------------------------------------------------
+
+
+async def test_an_answer_that_broke_off_stays_as_a_step_and_another_takes_its_place(scene: Scene) -> None:
+    turn = await scene.send("Hello")
+    viewer = await scene.watch(turn.conversation)
+    work = await scene.work(turn.task)
+    await work.ask()
+    work.say("Good mor")
+    await scene.is_quiet(work)
+    await work.replace(LLMError("connection", "The server broke off the connection."))
+    await eventually(lambda: viewer.seen(".answer") == "")
+    await eventually(lambda: "Broke off; asked again" in viewer.seen(".steps"))
+    assert viewer.page.text(".step-text") == "Good mor"
+    work.say("Good even")
+    await scene.is_quiet(work)
+    during = await scene.watch(turn.conversation)
+    await work.replace(LLMError("connection", "The server broke off the connection."))
+    work.say("Good night.")
+    await scene.is_quiet(work)
+    assert during.page.text(".answer") == "Good night."
+    await work.finish()
+    await work.end()
+    await scene.is_quiet()
+    assert viewer.page.text(".answer") == "Good night."
+
+
+async def test_a_page_says_until_when_a_task_is_put_off_and_why(scene: Scene) -> None:
+    turn = await scene.send("Hello")
+    viewer = await scene.watch(turn.conversation)
+    work = await scene.work(turn.task)
+    await work.ask()
+    busy = LLMError("rate_limit", "Slow down.", retry_after=300)
+    await work.fail(busy)
+    await work.put_off(busy, 300)
+    await scene.is_quiet()
+    said = viewer.page.text(".state")
+    assert said.startswith("Retrying at ")
+    assert said.endswith(" · rate limited")
+    clock = viewer.page.soup.select_one(".state time[data-clock]")
+    task = await db(Task.objects.get, pk=turn.task_id)
+    assert clock is not None
+    assert clock["datetime"][:19] == task.not_before.isoformat()[:19]  # type: ignore[union-attr]
+    assert viewer.page.soup.select_one("#composer-actions #stop") is not None
+    (now,) = viewer.page.soup.select(".foot button")
+    assert now["hx-post"] == reverse("retry", args=[turn.task_id])
+    response = await db(scene.client.post, str(now["hx-post"]))
+    assert response.status_code == 302
+    work = await scene.work(turn.task)
+    await scene.is_quiet()
+    assert "Retrying" not in viewer.page.text(".foot")
+    await work.ask()
+    work.say("Hello.")
+    await work.finish()
+    await work.end()
+    await scene.is_quiet()
+    assert viewer.page.text(".answer") == "Hello."
+    assert "asked again from" not in viewer.page.text(".foot")
+
+
+async def test_a_task_that_was_put_off_is_stopped_on_the_page(scene: Scene) -> None:
+    turn = await scene.send("Hello")
+    viewer = await scene.watch(turn.conversation)
+    work = await scene.work(turn.task)
+    await work.ask()
+    busy = LLMError("overloaded", "Busy.")
+    await work.fail(busy)
+    await work.put_off(busy, 300)
+    await scene.is_quiet()
+    await db(scene.client.post, reverse("stop", args=[turn.task_id]))
+    await scene.is_quiet()
+    assert viewer.page.text(".stop-note") == "Stopped by you."
+
+
+async def test_a_failure_says_when_it_is_worth_coming_back(scene: Scene) -> None:
+    turn = await scene.send("Hello")
+    viewer = await scene.watch(turn.conversation)
+    work = await scene.work(turn.task)
+    await work.end(Status.FAILED, error=LLMError("rate_limit", "Slow down.", retry_after=7200))
+    await scene.is_quiet()
+    assert "may be asked again from" in viewer.page.text(".foot")
+    assert viewer.page.soup.select_one(".foot time[data-clock]") is not None
+
+
+async def test_a_page_says_which_model_took_over_and_why(scene: Scene) -> None:
+    turn = await scene.send("Hello")
+    viewer = await scene.watch(turn.conversation)
+    work = await scene.work(turn.task)
+    await work.ask()
+    await work.fail(LLMError("overloaded", "The provider answered 529."))
+    await scene.is_quiet()
+    work.journal.source = Source(replace(work.journal.config, title="GPT"), took_over=True)
+    await work.ask()
+    took_over = f"{work.journal.config.title} did not answer (overloaded); GPT took over."
+    await eventually(lambda: viewer.seen(".stop-note") == took_over)
+    work.say("Here I")
+    await scene.is_quiet(work)
+    work.say(" am.")
+    await work.finish()
+    await work.end()
+    await scene.is_quiet()
+    assert viewer.page.text(".stop-note") == took_over
+    assert viewer.page.text(".answer") == "Here I am."
+
+
+async def test_an_answer_that_was_corrected_becomes_a_step(scene: Scene) -> None:
+    """Also where a page had taken it for the answer."""
+    turn = await scene.send("Hello")
+    viewer = await scene.watch(turn.conversation)
+    work = await scene.work(turn.task)
+    await work.ask()
+    work.think("Hm.")
+    work.say("Four.")
+    await work.finish()
+    await scene.is_quiet()
+    await work.ask()
+    work.say('{"n": 4}')
+    await scene.is_quiet(work)
+    assert viewer.page.text(".step-text") == "Four."
+    await work.finish()
+    await work.end()
+    await scene.is_quiet()

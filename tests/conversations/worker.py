@@ -101,6 +101,21 @@ class Work:
         await db(self.journal.fail_model, self.seq, error, self.stream.text)
         self._close()
 
+    async def replace(self, error: LLMError) -> None:
+        """The answer broke off; the model is asked again."""
+        said = self.stream.text, self.stream.reasoning
+        self.journal.fail_model(self.seq, error, *said, begun=True, later=True)
+        self.stream.close_step()
+        await self.ask()
+        self.stream.note(error.message)
+
+    async def put_off(self, error: LLMError, seconds: float) -> None:
+        """Nobody works on it until then."""
+        assert await db(self.journal.postpone, error, seconds)
+        self._close()
+        await notify(self.journal.task.user_id, self.journal.task_id)
+        await self.leave()
+
     def _close(self) -> None:
         self.seq = 0
         self.stream.close_step()

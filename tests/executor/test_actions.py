@@ -14,6 +14,8 @@ from executor.core.messages import user as user_message
 from executor.journal import claim
 from executor.models import AgentVersion, Status, Task
 from tests.executor.conftest import MakeTask, claimed, in_threads
+from tests.executor.scripted import call
+from tests.executor.test_journal import answer
 from users.models import User
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("redis_server")]
@@ -62,6 +64,18 @@ def test_a_queued_task_is_stopped_at_once_and_the_next_one_may_begin(make_task: 
     assert (task.status, task.stop_reason) == (Status.STOPPED, "person")
     assert task.ended_at
     assert claim(task.pk, "somebody") is None
+    assert claim(follower.pk, "somebody")
+
+
+@pytest.mark.parametrize("status", [Status.WAITING, Status.RETRYING])
+def test_what_nobody_works_on_is_stopped_at_once_and_leaves_nothing_open(make_task: MakeTask, status: Status) -> None:
+    task = make_task()
+    answer(claimed(task), "", call("send"))
+    Task.objects.filter(pk=task.pk).update(status=status, owner="", lease_until=None)
+    follower = make_task(previous=task)
+    assert actions.stop(task)
+    assert (task.status, task.stop_reason) == (Status.STOPPED, "person")
+    assert [step.status for step in task.steps.order_by("seq")] == ["done", "cancelled"]
     assert claim(follower.pk, "somebody")
 
 

@@ -17,6 +17,7 @@ from django.db import connections
 from django.db.models.functions import Now
 
 from executor import actions
+from executor.core.errors import LLMError
 from executor.hints import BELL, wake
 from executor.journal import claim
 from executor.models import Status, Task, Worker
@@ -185,6 +186,33 @@ def test_a_stop_reaches_the_running_task_within_two_seconds(
     assert eventually(is_(task, Status.STOPPED)) < 2
     thread.join(PATIENCE)
     assert task.steps.get().text == "Once upon"
+
+
+def test_a_task_that_is_put_off_holds_no_worker_and_is_taken_up_when_it_is_due(
+    make_task: MakeTask, scripted: MakeScript, start_worker: StartWorker
+) -> None:
+    task = make_task("Hi.", scripted(say(LLMError("rate_limit", "Busy.", retry_after=3000)), say("Hello.")))
+    other = make_task("Hi.", scripted(say("Hello.")))
+    worker = start_worker(capacity=1)
+    worker.execute(task.pk)
+    assert is_(task, Status.RETRYING)()
+    worker.execute(other.pk)
+    assert is_(other, Status.DONE)()
+    worker.execute(task.pk)  # Whatever a message says.
+    assert is_(task, Status.RETRYING)()
+    Task.objects.filter(pk=task.pk).update(not_before=Now())
+    assert eventually(is_(task, Status.DONE)) < 5
+
+
+def test_what_a_person_wants_to_have_tried_now_is_tried_at_once(
+    make_task: MakeTask, scripted: MakeScript, start_worker: StartWorker
+) -> None:
+    task = make_task("Hi.", scripted(say(LLMError("overloaded", "Busy.", retry_after=3000)), say("Hello.")))
+    worker = start_worker()
+    eventually(lambda: listeners() == 1)
+    worker.execute(task.pk)
+    assert actions.retry(task)
+    assert eventually(is_(task, Status.DONE)) < 1
 
 
 def test_the_task_that_waited_for_another_one_follows_it(

@@ -20,6 +20,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 from django.db.models.functions import Now
 from django.http import Http404
+from django.utils import timezone
 
 from conversations.access import get_conversation
 from conversations.actions import send
@@ -115,6 +116,8 @@ class Command(BaseCommand):
                 status = task.status
                 if status == Status.WAITING:
                     self._note("It waits for you: open the conversation in the browser.")
+                if status == Status.RETRYING and task.not_before:
+                    self._note(f"{task.error} Retrying at {timezone.localtime(task.not_before):%H:%M %Z}.")
             if task.status != Status.QUEUED:
                 complain_at = time.monotonic() + PATIENCE
             elif time.monotonic() >= complain_at:
