@@ -23,6 +23,8 @@ from tools.registry import get_registry
 
 __all__ = ["AgentsFileError", "load", "read", "there_are", "warnings"]
 
+_QUOTES = " If it is a word, put it in quotes: YAML takes on, off, yes and no for true and false."
+
 
 def read(
     path: Path, environment: Mapping[str, str], *, others: Mapping[str, str | None] | None = None
@@ -55,7 +57,9 @@ def read(
                 *provider_problems(asked.provider, asked.model, asked.base_url, asked.parameters),
                 *schema_problems(asked.response_schema),
             ):
-                source.add((*place, *inside), source.mask(sentence))
+                value = asked.parameters.get(str(inside[-1])) if inside[:1] == ("parameters",) else None
+                hint = _QUOTES if isinstance(value, bool) and "true or false" not in sentence else ""
+                source.add((*place, *inside), source.mask(sentence) + hint)
     _check_fallbacks(source, data, others)
     source.check()
     return entries

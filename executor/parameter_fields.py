@@ -109,7 +109,9 @@ def _form(parameter: Parameter) -> str:
     """In which form it is written, as far as the field does not show it."""
     match parameter.kind:
         case "number" | "whole" if math.isfinite(parameter.low):
-            return f"From {parameter.low:g}{f' to {parameter.high:g}' if parameter.high < 2**31 else ' on'}."
+            places = ".0f" if parameter.kind == "whole" else "g"
+            top = f"to {parameter.high:{places}}" if parameter.high < 2**31 else "on"
+            return f"From {parameter.low:{places}} {top}."
         case "words":
             return "One in a line, or a list as JSON."
     return ""

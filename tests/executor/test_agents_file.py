@@ -378,6 +378,7 @@ class TestEveryProvider:
             ("gpt", "parameters: {temperature: 1, effort: low}", ".parameters: temperature is refused by models that"),
             ("claude", "parameters: {temperature: 1}", ".parameters.temperature: There is no parameter 'temperature'"),
             ("gemini", "parameters: {safety: none}", ".parameters.safety: safety must be one of block_low_and_above"),
+            ("gemini", "parameters: {safety: off}", ".parameters.safety: safety must be one of block_low_and_above"),
             ("gemini", "parameters: {thinking_level: low, thinking_budget: 0}", ".parameters: thinking_level and"),
             ("gemini", "model: a b", ".model: 'a b' is not the name of a model."),
             ("openai_compatible", "parameters: {top_p: 2}", ".parameters.top_p: top_p must be a number from 0 to 1"),
@@ -387,6 +388,13 @@ class TestEveryProvider:
         text = ONE.replace("demo", f"{provider}\n    base_url: http://h/v1") + f"    {line}\n"
         (found,) = mistakes(file, text if line.startswith("model") else text + "    model: m\n")
         assert found.startswith(f"agents.yaml, line 6, agents[0]{mistake}")
+
+    def test_takes_words_for_words_only_in_quotes_and_says_so(self, file: Path) -> None:
+        text = ONE.replace("demo", "claude\n    model: m\n    parameters: {cache: off}")
+        (found,) = mistakes(file, text)
+        assert "not False. If it is a word, put it in quotes" in found
+        file.write_text(text.replace("off", "'off'"))
+        assert read(file, {})[0].parameters == {"cache": "off"}
 
     @pytest.mark.parametrize("provider", ["gpt", "claude", "gemini"])
     def test_that_has_many_models_wants_to_know_which(self, file: Path, provider: str) -> None:
@@ -474,6 +482,6 @@ class TestTheFileThatIsShipped:
         shipped = (ROOT / "agents.yaml").read_text()
         file.write_text(re.sub(r"(?m)^  # (?=- |  )", "  ", shipped))
         agents = {agent.name: agent for agent in read(file, {"GATEWAY_URL": "http://gw/v1", "GATEWAY_MODEL": "m"})}
-        assert list(agents) == ["demo", "local", "gateway"]
+        assert list(agents) == ["demo", "gpt", "claude", "gemini", "local", "gateway"]
         assert agents["local"].base_url == "http://127.0.0.1:11434/v1"
         assert get_registry().unknown(agents["gateway"].functions) == []

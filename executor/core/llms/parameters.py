@@ -27,7 +27,7 @@ class Parameter:
         """What is wrong with `value`, as a sentence; "" when it is fine. None is the provider's own default."""
         if value is None or self._fits(value):
             return ""
-        return f"{self.name} must be {self._must_be()}, not {value!r}."
+        return f"{self.name} must be {self.must_be()}, not {value!r}."
 
     def _fits(self, value: Any) -> bool:
         match self.kind:
@@ -47,16 +47,17 @@ class Parameter:
             case "object":
                 return isinstance(value, dict) and not self.reserved & value.keys() and _is_json(value)
 
-    def _must_be(self) -> str:
+    def must_be(self) -> str:
+        """What a value must be, in words: "a number from 0 to 2"."""
         match self.kind:
             case "number" if self.high < math.inf:
                 return f"a number from {self.low:g} to {self.high:g}"
             case "whole" if self.low > -math.inf and self.high < 2**31:
-                return f"a whole number from {self.low:g} to {self.high:g}"
+                return f"a whole number from {self.low:.0f} to {self.high:.0f}"
             case "whole" if self.low == 1:
                 return "a whole number above 0"
             case "whole" if self.low > -math.inf:
-                return f"a whole number of at least {self.low:g}"
+                return f"a whole number of at least {self.low:.0f}"
             case "number" | "whole":
                 return "a number" if self.kind == "number" else "a whole number"
             case "choice":
