@@ -27,8 +27,12 @@ class UsageAdmin(ReadOnlyAdmin):
     """One page, for staff who may view it."""
 
     def get_urls(self) -> list[Any]:
-        download = self.admin_site.admin_view(self.download)
-        return [path("usage.csv", download, name="executor_usageoverview_csv"), *super().get_urls()]
+        # None of admin's others: there are no rows to look at.
+        page, download = self.admin_site.admin_view(self.changelist_view), self.admin_site.admin_view(self.download)
+        return [
+            path("", page, name="executor_usageoverview_changelist"),
+            path("usage.csv", download, name="executor_usageoverview_csv"),
+        ]
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         period = self._period(request)
