@@ -6,11 +6,13 @@ An address that nobody declared fails `test_every_address_is_declared`, so a new
 from __future__ import annotations
 
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from django.conf import settings
+from django.core.management import CommandError, call_command
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 from django.test import Client
@@ -18,11 +20,13 @@ from django.urls import URLPattern, URLResolver, get_resolver, reverse
 
 from conversations import actions
 from conversations.models import Turn
-from executor.models import Agent
+from executor.models import Agent, Probe
+from executor.registry import AgentRegistry
 from tests.conversations.worker import hold
 from tools.core.context import NewFile
 from tools.models import Resource
 from tools.resources import store
+from users import api_keys
 from users.models import User
 
 #: Somebody's own thing: nobody else can even find out that it exists. Name → HTTP method.
@@ -41,12 +45,26 @@ OWNED = {
     "stop": "post",
     "retry": "post",
     "file": "get",
+    "key_state": "get",
+    "test_key": "post",
+    "replace_key": "post",
+    "revoke_key": "post",
+    "key_models": "post",
+    "server": "get",
+    "try_model": "post",
+    "use_model": "post",
+    "edit_agent": "get",
+    "delete_agent": "post",
 }
 #: For everybody who is logged in; what it shows is their own.
 PERSONAL = {
     "home": "get",
     "send_new": "post",
     "search": "get",
+    "keys": "get",
+    "add_key": "post",
+    "servers": "get",
+    "connect_server": "post",
     "account_settings": "get",
     "usage": "get",
     "usage_csv": "get",
@@ -114,12 +132,34 @@ def resource(turn: Turn) -> Resource:
 
 
 @pytest.fixture
-def owned(turn: Turn, resource: Resource) -> dict[str, str]:
+def own_agent(alice: User) -> Agent:
+    return Agent.objects.create(name="alices", title="Alice's secret", provider="demo", owner=alice, position=1)
+
+
+@pytest.fixture
+def owned(alice: User, turn: Turn, resource: Resource, own_agent: Agent) -> dict[str, str]:
     """The address of each of Alice's things."""
-    return {name: path_of(name, turn.conversation_id, turn.pk, turn.task_id, resource.pk) for name in OWNED}
+    key = api_keys.add(alice, "openai_compatible", "sk-secret-of-alice-0123456789", "https://models.example/v1")
+    probe = Probe.objects.create(user=alice, provider=key.provider, base_url=key.base_url, found=["a model"])
+    ids = (turn.conversation_id, turn.pk, turn.task_id, resource.pk, key.pk, probe.pk, own_agent.pk)
+    return {name: path_of(name, *ids) for name in OWNED}
 
 
-def path_of(name: str, conversation: object, turn: object, task: object, resource: object) -> str:
+def absent(name: str) -> str:
+    """The address of what nobody has."""
+    return path_of(name, uuid4(), uuid4(), uuid4(), uuid4(), 10**6, uuid4(), 10**6)
+
+
+def path_of(
+    name: str,
+    conversation: object,
+    turn: object,
+    task: object,
+    resource: object,
+    key: object,
+    probe: object,
+    agent: object,
+) -> str:
     match name:
         case "older":
             return reverse(name, args=[conversation, turn])
@@ -127,12 +167,19 @@ def path_of(name: str, conversation: object, turn: object, task: object, resourc
             return reverse(name, args=[task])
         case "file":
             return reverse(name, args=[resource])
+        case "key_state" | "test_key" | "replace_key" | "revoke_key" | "key_models":
+            return reverse(name, args=[key])
+        case "server" | "try_model" | "use_model":
+            return reverse(name, args=[probe])
+        case "edit_agent" | "delete_agent":
+            return reverse(name, args=[agent])
         case _:
             return reverse(name, args=[conversation])
 
 
 def ask(client: Client, method: str, path: str) -> HttpResponse:
-    data = {"text": "Let me in", "title": "Mine now"} if method == "post" else None
+    given = {"text": "Let me in", "title": "Mine now", "secret": "sk-0123456789", "model": "a model"}
+    data = given if method == "post" else None
     response: HttpResponse = getattr(client, method)(path, data)
     return response
 
@@ -162,10 +209,9 @@ def test_to_an_outsider_what_is_foreign_and_what_is_absent_are_alike(
     bob: User, owned: dict[str, str], name: str
 ) -> None:
     client = logged_in(bob)
-    nothing = path_of(name, uuid4(), uuid4(), uuid4(), uuid4())
-    foreign, absent = ask(client, OWNED[name], owned[name]), ask(client, OWNED[name], nothing)
-    assert foreign.status_code == absent.status_code == 404
-    assert foreign.content == absent.content
+    foreign, nothing = ask(client, OWNED[name], owned[name]), ask(client, OWNED[name], absent(name))
+    assert foreign.status_code == nothing.status_code == 404
+    assert foreign.content == nothing.content
     assert b"secret" not in foreign.content
 
 
@@ -177,12 +223,42 @@ def test_an_administrator_is_an_outsider_too(dora: User, owned: dict[str, str], 
     assert ask(client, OWNED[name], owned[name]).status_code == 404
 
 
-def test_an_outsider_finds_nothing_of_others(bob: User, turn: Turn) -> None:
+def test_an_outsider_finds_nothing_of_others(bob: User, owned: dict[str, str]) -> None:
     client = logged_in(bob)
-    for path in (reverse("home"), reverse("search") + "?q=secret"):
+    for path in (reverse("home"), reverse("search") + "?q=secret", reverse("keys"), reverse("servers")):
         response = client.get(path)
         assert response.status_code == 200
         assert "Alice&#x27;s secret" not in response.content.decode()
+        assert "models.example" not in response.content.decode()
+
+
+def test_an_agent_of_somebodys_own_is_absent_for_all_others(
+    alice: User, bob: User, dora: User, demo: Agent, own_agent: Agent
+) -> None:
+    assert ask(logged_in(alice), "get", f"{reverse('home')}?agent=alices").content.count(b'value="alices"') == 1
+    for other in (bob, dora):
+        client = logged_in(other)
+        conversation = actions.send(other, demo, "Hello").conversation
+        for path in (reverse("send_new"), reverse("send", args=[conversation.pk])):
+            foreign, nothing = (client.post(path, {"text": "Hi", "agent": name}) for name in ("alices", "nobodys"))
+            assert foreign.status_code == nothing.status_code == 422
+            sentence = "This agent is not available any more. Choose another one."
+            assert sentence in foreign.content.decode()
+            assert sentence in nothing.content.decode()
+            assert "Alice&#x27;s secret" not in foreign.content.decode()
+        with pytest.raises(LookupError, match=r"There is no agent 'alices'\. There are: demo\."):
+            AgentRegistry(other).agent("alices")
+        with pytest.raises(CommandError, match=r"There is no agent 'alices'\. There are: demo\."):
+            call_command("ask", "Hello", user=other.username, agent="alices", stdout=StringIO())
+    assert AgentRegistry(alice).agent("alices") == own_agent
+
+
+def test_nobody_changes_the_agent_of_somebody_else(bob: User, dora: User, own_agent: Agent) -> None:
+    for other in (bob, dora):
+        response = logged_in(other).post(reverse("edit_agent", args=[own_agent.pk]), {"title": "Mine now"})
+        assert response.status_code == 404
+    own_agent.refresh_from_db()
+    assert own_agent.title == "Alice's secret"
 
 
 @pytest.mark.parametrize("name", OWNED)
