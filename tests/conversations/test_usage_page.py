@@ -224,17 +224,21 @@ def test_a_period_that_there_is_not_is_the_usual_one(as_alice: Client, period: s
 def test_the_dearest_conversations_are_listed_and_none_from_the_bin(
     as_alice: Client, alice: User, agent: Agent
 ) -> None:
-    for number in range(22):
-        turn = asked(alice, agent, f"Question {number}", timezone.now())
-        answered(turn, None if number == 21 else str(number))
-    delete(turn.conversation)
-    dearest = Turn.objects.get(text="Question 20").conversation
-    page = soup(as_alice.get(reverse("usage")))
-    listed = words(page, "[aria-label='Conversations'] tbody th")
-    assert listed == [f"Question {number}" for number in range(20, 0, -1)]
+    for number in range(18):
+        answered(asked(alice, agent, f"Question {number}", timezone.now()), str(number + 1))
+    answered(asked(alice, agent, "Nobody knows", timezone.now()), None)
+    dearest = Turn.objects.get(text="Question 17").conversation
+    expected = [f"Question {number}" for number in range(17, -1, -1)]
+
+    def listed() -> list[str]:
+        return words(soup(as_alice.get(reverse("usage"))), "[aria-label='Conversations'] tbody th")
+
+    assert listed() == [*expected, "Nobody knows"]
+    for number in range(3):
+        answered(asked(alice, agent, f"Dearer {number}", timezone.now()), str(100 - number))
+    assert listed() == [*(f"Dearer {number}" for number in range(3)), *expected[:17]]
     delete(dearest)
-    listed = words(soup(as_alice.get(reverse("usage"))), "[aria-label='Conversations'] tbody th")
-    assert listed[0] == "Question 19"
+    assert "Question 17" not in listed()
 
 
 def test_many_conversations_take_as_many_queries_as_one(as_alice: Client, alice: User, agent: Agent) -> None:
