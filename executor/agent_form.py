@@ -53,7 +53,7 @@ def suggestions_id(provider: str) -> str:
 
 class FallbackField(forms.ModelChoiceField):  # type: ignore[type-arg]  # not subscriptable at run time
     def label_from_instance(self, agent: Any) -> str:
-        return f"{agent.title}" if agent.enabled else f"{agent.title} (not offered to people)"
+        return f"{agent.title}" if agent.enabled else f"{agent.title} (switched off: takes over from nobody)"
 
 
 class AgentForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable at run time
@@ -120,6 +120,11 @@ class AgentForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable
         self.fields.update(parameter_fields(self.instance.provider, self.saved_parameters))
         if isinstance(fallback := self.fields.get("fallback"), forms.ModelChoiceField):
             fallback.queryset = candidates(self.instance)
+        if self.instance.provider and self.instance.provider not in LLMS:
+            self.fields["provider"].help_text = (
+                f"Its provider is “{self.instance.provider}”, of which there is no class now. "
+                "Choose another one, or see to the setting MODEL_CLASSES."
+            )
         if "model" in self.fields:
             self.fields["model"].widget.attrs["list"] = suggestions_id(self["provider"].value() or "")
 

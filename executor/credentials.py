@@ -15,7 +15,7 @@ from django.conf import settings
 from executor.core.config import AgentConfig
 from executor.core.errors import TaskExecutionError
 from executor.core.llms.base import Endpoint
-from executor.core.llms.factory import LLMS, llm_class
+from executor.core.llms.factory import llm_class
 from executor.keys import key_variable
 from tools.core.http import is_public
 from users import api_keys
@@ -44,11 +44,6 @@ def credentials(config: AgentConfig, user: User) -> Credentials:
         KeyMissing: There is none, or it cannot be read any more.
         TaskExecutionError: An administrator has to mend something.
     """
-    if config.provider not in LLMS:  # One of MODEL_CLASSES that could not be imported, or is named no longer.
-        raise TaskExecutionError(
-            f"The agent “{config.title}” cannot answer: there is no agent type “{config.provider}” now.",
-            hint="An administrator looks at the setting MODEL_CLASSES, or chooses another provider for the agent.",
-        )
     hosts = allowed_hosts(user) if config.is_personal else None
     if config.is_personal and (problem := address_problem(user, config.base_url)):
         raise TaskExecutionError(problem, hint="Choose another agent, or ask an administrator.")

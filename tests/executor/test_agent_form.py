@@ -248,9 +248,14 @@ class TestWhoTakesOver:
         middle = self.make("middle", last)
         first = self.make("first", middle)
         other = self.make("other", enabled=False)
-        assert self.offered(as_dora, first) == {"last", "middle", "other (not offered to people)"}
-        assert self.offered(as_dora, last) == {"other (not offered to people)"}
-        assert self.offered(as_dora, None) == {"first", "last", "middle", "other (not offered to people)"}
+        assert self.offered(as_dora, first) == {"last", "middle", "other (switched off: takes over from nobody)"}
+        assert self.offered(as_dora, last) == {"other (switched off: takes over from nobody)"}
+        assert self.offered(as_dora, None) == {
+            "first",
+            "last",
+            "middle",
+            "other (switched off: takes over from nobody)",
+        }
         assert change(as_dora, last, fallback=str(first.pk)).keys() == {"fallback"}
         assert change(as_dora, last, fallback=str(last.pk)).keys() == {"fallback"}
         assert change(as_dora, last, fallback=str(other.pk)) == {}

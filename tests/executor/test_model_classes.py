@@ -13,17 +13,15 @@ from django.urls import reverse
 
 from executor.agents_file import AgentsFileError, read
 from executor.checks import check_model_classes
-from executor.core.errors import TaskExecutionError
 from executor.core.llms.base import Endpoint
 from executor.core.llms.factory import LLMS, create_llm
 from executor.core.messages import user as user_message
-from executor.credentials import credentials
 from executor.model_classes import register_all
 from executor.models import Agent, provider_choices
 from executor.registry import AgentRegistry
 from tests.agentsite.conftest import manage
 from tests.executor.core.acme import Acme
-from tests.executor.test_admin import agent_form
+from tests.executor.test_admin import agent_form, sent_by_a_browser
 from tests.fakes.model_server import ModelServer
 from tests.fakes.script import Turn
 from users.models import User
@@ -136,8 +134,16 @@ def test_the_start_tells_of_it_without_a_traceback_and_goes_on_with_the_others(t
     assert done.stdout == "Acme\n", done.stderr
 
 
-def test_an_agent_whose_type_is_gone_says_so(alice: User) -> None:
-    agent = Agent.objects.create(name="gone", title="Gone", provider="acme", model="m")
-    with pytest.raises(TaskExecutionError, match="there is no agent type “acme” now") as raised:
-        credentials(agent.config(), alice)
-    assert "MODEL_CLASSES" in raised.value.hint
+def test_an_agent_whose_type_is_gone_can_be_opened_and_given_another(dora: User) -> None:
+    agent = Agent.objects.create(name="gone", title="Gone", provider="acme", model="m", parameters={"tone": "high"})
+    client = Client()
+    client.force_login(dora)
+    assert client.get("/", {"agent": "gone"}).status_code == 200
+    url = reverse("admin:executor_agent_change", args=[agent.pk])
+    opened = client.get(url)
+    assert "Its provider is “acme”, of which there is no class now." in opened.content.decode()
+    form = sent_by_a_browser(opened)
+    assert client.post(url, {**form, "title": "T"}).context["adminform"].form.errors.keys() == {"provider"}
+    assert client.post(url, {**form, "provider": "demo"}).status_code == 302
+    agent.refresh_from_db()
+    assert (agent.provider, agent.parameters) == ("demo", {})
