@@ -278,10 +278,14 @@ def test_where_the_provider_fails_another_one_takes_over(
     assert model_server.asked[-1].body["system"][0]["text"] == "Be brief."
 
 
-def test_where_the_question_is_wrong_nobody_takes_over(ask: AskServer, claude: Agent) -> None:
-    task = ask(Turn(fault="422"), fallback=claude)
+def test_where_the_question_is_wrong_nobody_takes_over(
+    ask: AskServer, claude: Agent, model_server: ModelServer
+) -> None:
+    task = ask(Turn(fault="422"), Turn(text="I am here."), fallback=claude)
+    api_keys.add(task.user, "claude", KEY, model_server.address)
     execute(claimed(task))
     assert ended(task) == ("failed", "", "bad_request")
+    assert len(model_server.asked) == 1
 
 
 @pytest.mark.parametrize("change", [{"enabled": False}, {"owner": True}])
