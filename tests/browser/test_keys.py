@@ -24,6 +24,10 @@ from users.models import User
 User.objects.get(username={name!r}).user_permissions.add(Permission.objects.get(codename="add_agent"))
 """
 
+#: What the first button “Try” sends, as arguments of fetch.
+TRY = """((form) => [form.action, { method: "POST", body: new FormData(form) }])(
+    document.querySelector("form[action$='/try/']"))"""
+
 
 @pytest.fixture
 def guarded(model_server: ModelServer) -> ModelServer:
@@ -146,9 +150,8 @@ def test_a_model_that_is_tried_too_often_is_told_in_its_place(tab: Tab, model_se
     connect(tab, model_server.address, RIGHT)
     button = tab.page.get_by_role("button", name="Try echo")
     told = tab.find(".tried").first
-    for _ in range(29):
-        button.click()
-        tab.page.wait_for_load_state("networkidle")
+    expect(button).to_be_visible()
+    tab.run(f"async () => {{ for (let n = 0; n < 29; n++) await fetch(...{TRY}); }}")
     button.click()
     expect(told).to_have_text("That was tried too often. Wait a few minutes, then try again.")
     expect(button).to_be_focused()
