@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from bs4 import BeautifulSoup, Tag
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
@@ -189,6 +190,7 @@ class TestSettingsOfAProvider:
     def test_of_another_provider_are_not_looked_at(self, as_dora: Client, demo: Agent) -> None:
         others = {"parameter-gpt-temperature": "hot", "parameter-claude-extra": "{", "parameter-gemini-safety": "x"}
         assert change(as_dora, demo, **others) == {}
+        assert LogEntry.objects.get().get_change_message() == "No fields changed."
         assert (demo.parameters, demo.versions.count()) == ({"pause": 0}, 1)
 
     def test_are_the_new_providers_only_when_it_changes(self, as_dora: Client, demo: Agent) -> None:
