@@ -274,7 +274,7 @@ def task_view(
         models=by_model(used),
         answers=answer_uses(steps) if every_step else (),
         duration=took,
-        model=config["model"],
+        model=_model(config["model"], steps),
         started_at=task.started_at,
     )
 
@@ -354,6 +354,12 @@ def _stop_note(task: Task, answer: Step | None) -> str:
     if task.status == Status.DONE and answer is None:
         return "The model answered with nothing."
     return ""
+
+
+def _model(own: str, steps: Sequence[Step]) -> str:
+    """The name of the agent's model, or of the one that took over."""
+    last = next((step for step in reversed(steps) if step.kind == Step.Kind.MODEL), None)
+    return last.model if last and last.name else own
 
 
 def _took_over(title: str, steps: Sequence[Step]) -> str:

@@ -626,7 +626,8 @@ async def test_a_page_says_which_model_took_over_and_why(scene: Scene) -> None:
     await work.ask()
     await work.fail(LLMError("overloaded", "The provider answered 529."))
     await scene.is_quiet()
-    work.journal.source = Source(replace(work.journal.config, title="GPT"), took_over=True)
+    gpt = replace(work.journal.config, title="GPT", model="gpt-6.1-sol")
+    work.journal.source = Source(gpt, took_over=True)
     await work.ask()
     took_over = f"{work.journal.config.title} did not answer (overloaded); GPT took over."
     await eventually(lambda: viewer.seen(".stop-note") == took_over)
@@ -638,6 +639,9 @@ async def test_a_page_says_which_model_took_over_and_why(scene: Scene) -> None:
     await scene.is_quiet()
     assert viewer.page.text(".stop-note") == took_over
     assert viewer.page.text(".answer") == "Here I am."
+    response = await db(scene.client.get, reverse("task", args=[turn.task_id]))
+    assert took_over in response.content.decode()
+    assert "gpt-6.1-sol" in response.content.decode()
 
 
 async def test_an_answer_that_was_corrected_becomes_a_step(scene: Scene) -> None:
