@@ -70,6 +70,7 @@ class WorkerProcess:
         self._publisher: Publisher | None = None
         self._ready = threading.Event()
         self._begun: set[Future[None]] = set()
+        self._answering: set[Future[None]] = set()
         self._closing = threading.Event()
         self._closed = asyncio.Event()
         self._turning = threading.Thread(target=self._run_loop, name="loop", daemon=True)
@@ -87,13 +88,20 @@ class WorkerProcess:
             self._begin(task_id).result()
 
     def answer(self, question: Coroutine[Any, Any, None]) -> None:
-        """Run `question`, which is short and no task, on the loop. Blocks."""
+        """Run `question`, which is short and no task, on the loop. Blocks. Nobody takes it over from one who leaves."""
+        answering = asyncio.run_coroutine_threadsafe(question, self._loop)
+        self._answering.add(answering)
+        if self._draining:
+            answering.cancel()
         with suppress(CancelledError):
-            asyncio.run_coroutine_threadsafe(question, self._loop).result()
+            answering.result()
+        self._answering.discard(answering)
 
     def drain(self) -> None:
         """Hand every task over. Returns at once; the tasks end by themselves."""
         self._draining = True
+        for answering in list(self._answering):
+            answering.cancel()
         self._loop.call_soon_threadsafe(self._listener.cancel)
         self._loop.call_soon_threadsafe(self._interrupt_all, Interruption.HAND_OVER)
 
