@@ -239,7 +239,7 @@ def functions() -> str:
 
 def agents() -> str:
     """People have somebody to talk to."""
-    names = list(Agent.objects.filter(enabled=True).values_list("name", flat=True))
+    names = list(Agent.objects.usable_by(None).values_list("name", flat=True))
     if not names:
         raise Ill("No agent is enabled.", "Run `manage.py load_agents`, or enable one in admin under Agents.")
     return f"Enabled: {', '.join(names)}."
