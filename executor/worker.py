@@ -31,6 +31,7 @@ from django.db.models.functions import Now
 from redis import asyncio as redis
 from redis.exceptions import RedisError
 
+from executor.core import prices
 from executor.database import in_database
 from executor.hints import BELL, notify, wake
 from executor.housekeeping import EVERY, keep_house
@@ -247,6 +248,7 @@ class WorkerProcess:
     # --- chores ------------------------------------------------------------------------------------------------------
 
     def _keep_house_forever(self) -> None:
+        prices.load()  # The first answer finds them loaded.
         pause = EVERY * random.uniform(0.1, 1.0)  # Workers that were started together do not do it together.
         while not self._closing.wait(pause):
             try:
