@@ -21,6 +21,8 @@ from conversations.models import Turn
 from executor.models import Agent
 from tests.agentsite.conftest import PATIENCE, ROOT, environment, eventually, manage
 from tests.chaos.site import Site
+from tests.fakes.model_server import ModelServer
+from tests.fakes.script import Turn as Answer
 from users.models import User
 
 ANALYSE = "Analyse the text 'the quick brown fox jumps over the lazy dog' and draw its statistics"
@@ -140,6 +142,14 @@ class TestASite:
         assert again["arguments"]["values"] == calls[1]["arguments"]["values"]
         assert site.rows("SELECT count(*) AS turns FROM conversations_turn t WHERE conversation_id = ?",
                          UUID(first["conversation"])) == [{"turns": 2}]  # fmt: skip
+
+    def test_says_until_when_a_task_is_put_off_and_why(self, site: Site, model_server: ModelServer) -> None:
+        site.add_agent("busy", provider="openai_compatible", model="m", base_url=model_server.base_url, parameters={})
+        model_server.script([Answer(fault="429", retry_after="300")])
+        done = manage(site.data, "ask", "Hello", "--agent", "busy", "--timeout", "4")
+        assert done.returncode == 1
+        assert "The provider asks to wait 5 minutes before the next try. Retrying at " in done.stderr
+        assert "It is not over yet (retrying) and will go on by itself." in done.stderr
 
     def test_answers_every_suggestion_that_is_shipped(self, site: Site) -> None:
         (row,) = site.rows("SELECT suggestions FROM executor_agent WHERE name = 'demo'")
