@@ -10,6 +10,7 @@ from playwright.sync_api import expect
 
 from tests.browser.tab import Tab
 from tests.browser.test_accessibility import findings
+from tests.browser.test_reach import SMALL, TOO_WIDE
 from tests.chaos.site import Site
 from tests.fakes.model_server import ModelServer
 from tests.fakes.script import Turn
@@ -175,7 +176,8 @@ def test_without_scripts_all_of_it_works_too(somebody: Callable[..., Tab], guard
 def test_the_pages_are_for_everybody(
     somebody: Callable[..., Tab], guarded: ModelServer, colours: str, width: int
 ) -> None:
-    tab = may_connect_anything(somebody(color_scheme=colours, viewport={"width": width, "height": 900}))
+    phone = {"has_touch": True, "is_mobile": True} if width < 400 else {}
+    tab = may_connect_anything(somebody(color_scheme=colours, viewport={"width": width, "height": 900}, **phone))
     tab.expects("422")
     guarded.script([Turn(fault="quota")])
     connect(tab, guarded.address, RIGHT)
@@ -185,7 +187,8 @@ def test_the_pages_are_for_everybody(
 
     def is_fine(page: str) -> None:
         assert findings(tab) == [], page
-        assert tab.run("() => document.documentElement.scrollWidth <= innerWidth"), page
+        assert tab.run(TOO_WIDE) <= 0, page
+        assert not phone or tab.run(SMALL) == [], page
 
     is_fine("models")
     tab.page.get_by_role("button", name="Use echo", exact=True).click()
