@@ -96,6 +96,8 @@ def _state(status: str | None) -> str:
     """Of a conversation, by the status of its newest task."""
     if status == Status.WAITING:
         return "waiting"
+    if status == Status.RETRYING:
+        return "retrying"  # Nobody works on it now, so nothing turns.
     if status in ACTIVE:
         return "working"
     return "failed" if status in (Status.FAILED, Status.NEEDS_ATTENTION) else "idle"

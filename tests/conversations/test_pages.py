@@ -194,6 +194,27 @@ def test_pinning_puts_it_first_and_again_puts_it_back(as_alice: Client, turn: Tu
     assert "Pinned" not in words(as_alice.post(url, **HTMX), "#conversations")
 
 
+@pytest.mark.parametrize(
+    ("status", "mark"),
+    [
+        (Status.RUNNING, "working"),
+        (Status.RETRYING, "retrying later"),
+        (Status.WAITING, "waiting for you"),
+        (Status.FAILED, "failed"),
+    ],
+)
+def test_the_sidebar_says_how_a_conversation_stands_and_turns_only_where_somebody_works(
+    as_alice: Client, alice: User, demo: Agent, status: Status, mark: str
+) -> None:
+    turn = actions.send(alice, demo, "Hello")
+    Task.objects.filter(pk=turn.task_id).update(status=status)
+    page = soup(as_alice.get(turn.conversation.get_absolute_url()))
+    shown = page.select_one(f"#conversation-{turn.conversation_id} .mark")
+    assert shown is not None
+    assert shown.text == mark
+    assert ("spinner" in shown["class"]) == (status == Status.RUNNING)
+
+
 def test_what_is_deleted_can_be_had_back(as_alice: Client, turn: Turn) -> None:
     path = turn.conversation.get_absolute_url()
     response = as_alice.post(reverse("delete", args=[turn.conversation_id]), **HTMX)
