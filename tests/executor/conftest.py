@@ -168,5 +168,26 @@ def busy_database_threads() -> Iterator[None]:
         wait(blocked)
 
 
+@contextmanager
+def watched_database_threads(watch: Callable[..., Any]) -> Iterator[None]:
+    """Meanwhile every statement of the worker's database threads goes through `watch`, as with execute_wrapper."""
+    threads = database._threads()
+    together = threading.Barrier(threads._max_workers)
+
+    def on_each(change: Callable[[], object]) -> None:
+        def do() -> None:
+            together.wait(10)
+            change()
+
+        for done in [threads.submit(do) for _ in range(threads._max_workers)]:
+            done.result()
+
+    on_each(lambda: connection.execute_wrappers.append(watch))
+    try:
+        yield
+    finally:
+        on_each(lambda: connection.execute_wrappers.remove(watch))
+
+
 def values(rows: Iterable[Any]) -> list[dict[str, Any]]:
     return [{field.attname: getattr(row, field.attname) for field in row._meta.concrete_fields} for row in rows]

@@ -22,7 +22,14 @@ from executor.journal import Journal, claim
 from executor.live import Publisher
 from executor.models import Agent, Status, Step, Task
 from executor.run import Interruption, Run
-from tests.executor.conftest import MakeScript, MakeTask, claimed, taken_over, worker_dies
+from tests.executor.conftest import (
+    MakeScript,
+    MakeTask,
+    claimed,
+    taken_over,
+    watched_database_threads,
+    worker_dies,
+)
 from tests.executor.scripted import Hold, call, say
 from tests.executor.test_journal import answer
 from tests.executor.test_run import Functions, Meanwhile, ended, entries, reach, steps, stop
@@ -522,3 +529,20 @@ def test_functions_stay_the_tasks_own(make_task: MakeTask, scripted: MakeScript,
     execute(claimed(task))
     assert ended(task)[0] == "done"
     assert second.offered[0] == first.offered[0] != ()
+
+
+def test_a_step_takes_two_transactions_also_with_its_price_and_key(ask: AskServer, functions: Functions) -> None:
+    written: list[str] = []
+
+    def watch(execute: Callable[..., Any], sql: str, *rest: Any) -> Any:
+        if sql.startswith("UPDATE") and "executor_task" in sql:  # Each one begins with that.
+            written.append(sql)
+        return execute(sql, *rest)
+
+    look = Turn(calls=(Call("look", {"topic": "a"}),))
+    task = ask(*[look] * 4, Turn(text="Done."), max_iterations=10)
+    journal = claimed(task)
+    with watched_database_threads(watch):
+        execute(journal)
+    assert ended(task)[0] == "done"
+    assert len(written) == 2 * 5  # Four times a question and a call, then a question and the end.
