@@ -134,6 +134,14 @@ class TestEveryPage:
             FirstAdminToken.objects.create(digest="0" * 64, expires_at="2030-01-01T00:00Z"),
         ]
 
+    def test_that_has_no_rows_has_no_pages_of_rows(self, as_dora: Client) -> None:
+        for model in admin.site._registry:
+            if not model._meta.managed:
+                page = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
+                assert as_dora.get(page).status_code == 200
+                for address in ("1/change/", "1/history/", "1/delete/", "add/"):
+                    assert as_dora.get(page + address).status_code == 404, page + address
+
     def test_opens_for_an_administrator(self, as_dora: Client, rows: list[Any]) -> None:
         for model in admin.site._registry:
             name = f"admin:{model._meta.app_label}_{model._meta.model_name}"
