@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib.auth.models import AbstractUser, Group
 from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
-from django.db import models
+from django.db import models, transaction
 from django.db.models.functions import Lower
 
 from users import vault
@@ -76,7 +76,9 @@ class User(AbstractUser):
     def save(self, *args: Any, **kwargs: Any) -> None:
         # allauth looks addresses up in lower case.
         self.email = self.email.lower()
-        super().save(*args, **kwargs)
+        # What follows from a change (users/signals.py) is part of it, and "on commit" means after it.
+        with transaction.atomic():
+            super().save(*args, **kwargs)
 
     def get_full_name(self) -> str:
         return self.display_name or self.username

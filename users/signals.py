@@ -14,6 +14,7 @@ from django.contrib.auth.signals import user_logged_out
 from django.db import transaction
 from django.db.models.signals import post_delete, post_save, pre_save
 from django.dispatch import Signal, receiver
+from django.http import HttpRequest
 
 from users.models import User
 
@@ -50,6 +51,8 @@ def notice_deletion(instance: User, **kwargs: Any) -> None:
 
 
 @receiver(user_logged_out)
-def notice_logout(user: User | None, **kwargs: Any) -> None:
+def notice_logout(request: HttpRequest, user: User | None, **kwargs: Any) -> None:
     if user is not None:
+        # Django ends the session after this signal: whoever heard of it before would find it as it was.
+        request.session.flush()
         announce(user.pk)

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from django.contrib.sessions.models import Session
+from django.db import connection
 from django.test import Client
 from django.urls import reverse
 
@@ -120,3 +122,28 @@ class TestRightsChanged:
         finally:
             rights_changed.disconnect(fail)
         assert not is_logged_in(client)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("how", ["suspend", "log out", "delete"])
+def test_whoever_hears_that_rights_have_changed_finds_them_changed(client: Client, alice: User, how: str) -> None:
+    """Told any sooner, a socket that looks or comes again is let in, and nobody tells it a second time."""
+    client.force_login(alice)
+    seen: list[tuple[bool, bool]] = []
+
+    def look(user_id: int, **kwargs: Any) -> None:
+        assert not connection.in_atomic_block
+        seen.append((User.objects.filter(pk=user_id, is_active=True).exists(), Session.objects.exists()))
+
+    rights_changed.connect(look)
+    try:
+        match how:
+            case "suspend":
+                suspend(alice)
+            case "log out":
+                client.post(reverse("account_logout"))
+            case "delete":
+                alice.delete()
+    finally:
+        rights_changed.disconnect(look)
+    assert seen == [(how == "log out", how != "log out")]
