@@ -22,6 +22,7 @@ from django.db import Error
 from django.db.models import Exists, OuterRef, Q
 from django.http import Http404
 from django.urls import reverse
+from redis.exceptions import RedisError
 
 from conversations import fragments
 from conversations.access import conversations_of, get_conversation
@@ -42,6 +43,8 @@ LOGGED_OUT, NO_SUCH_CONVERSATION = 4401, 4404
 COME_AGAIN = 4000
 #: Seconds between two looks whether a socket may still listen.
 CHECK_EVERY = 30.0
+#: After so many seconds without an echo we call again.
+ECHO_WITHIN = 1.0
 #: The clock that wrote the page and the database's may differ by this much.
 CLOCKS_DIFFER = timedelta(seconds=30)
 
@@ -55,6 +58,7 @@ class LiveConsumer(AsyncWebsocketConsumer):
         self._more = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._refreshing = asyncio.Lock()
+        self._heard = asyncio.Event()
         self._over: set[UUID] = set()
         self._conversation_id: UUID | None = None
         self._group = ""
@@ -149,6 +153,10 @@ class LiveConsumer(AsyncWebsocketConsumer):
         """The person was suspended, or a session of theirs ended. Whoever may still listen connects again."""
         await self.close(COME_AGAIN)
 
+    async def page_came(self, event: dict[str, Any]) -> None:
+        """A page of this person called: this one, or another."""
+        self._heard.set()
+
     # --- inside ------------------------------------------------------------------------------------------------------
 
     def _begin(self, work: Coroutine[Any, Any, None], name: str) -> None:
@@ -158,17 +166,33 @@ class LiveConsumer(AsyncWebsocketConsumer):
         task.add_done_callback(self._tasks.discard)
 
     async def _check_forever(self) -> None:
-        """Nobody tells that a session has expired, and a hint that rights have changed may get lost."""
+        """Nobody tells that a session has expired, and a hint that rights have changed may get lost.
+
+        The look in `connect` came when our subscription was sent. What Redis told before it arrived, we did not hear:
+        look again as soon as we hear ourselves.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CHECK_EVERY):
+                await self._be_heard()
         while True:
-            await asyncio.sleep(CHECK_EVERY)
             try:
-                may_listen = await in_database(_may_listen, self._user, self.scope["session"])
+                if not await in_database(_may_listen, self._user, self.scope["session"]):
+                    await self.close(LOGGED_OUT)
+                    return
             except Error as error:
                 logger.warning("Whether somebody may still listen could not be looked up: %s", error)
-                continue
-            if not may_listen:
-                await self.close(LOGGED_OUT)
-                return
+            await asyncio.sleep(CHECK_EVERY)
+
+    async def _be_heard(self) -> None:
+        """Call into our group until we hear it."""
+        while not self._heard.is_set():
+            try:
+                await self.channel_layer.group_send(self._group, {"type": "page.came"})
+            except (RedisError, OSError) as error:
+                logger.warning("Redis does not answer: %s", error)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(ECHO_WITHIN):
+                    await self._heard.wait()
 
     async def _refresh(self, task_id: UUID) -> None:
         """Show what a task's change means for this page: its turn, Send or Stop, the sidebar."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -11,6 +13,7 @@ import pytest
 from channels.layers import channel_layers
 from channels.security.websocket import OriginValidator
 from channels.testing import WebsocketCommunicator
+from channels_redis.pubsub import RedisPubSubChannelLayer
 from django.conf import settings
 from django.contrib.sessions.models import Session
 from django.test import Client
@@ -229,6 +232,58 @@ async def test_a_socket_finds_out_by_itself_that_its_right_is_gone(
     assert (await communicator.connect())[0]
     assert await communicator.receive_nothing(timeout=0.5)
     await db(lose, alice, client)
+    assert await closed_with(communicator) == LOGGED_OUT
+
+
+class SlowSubscription:
+    """What stands between a channel layer and Redis, and keeps subscriptions to a group until it is told to pass."""
+
+    def __init__(self) -> None:
+        self.kept, self.passes = asyncio.Event(), asyncio.Event()
+        self._open: list[asyncio.StreamWriter] = []
+
+    async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        from_redis, to_redis = await asyncio.open_unix_connection(str(settings.REDIS_SOCKET))
+        self._open += [writer, to_redis]
+        await asyncio.gather(self._pass_on(reader, to_redis), self._pass_on(from_redis, writer))
+
+    async def _pass_on(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        while data := await source.read(65536):
+            if b"SUBSCRIBE" in data and b"__group__" in data:
+                self.kept.set()
+                await self.passes.wait()
+            target.write(data)
+        target.close()
+
+    async def aclose(self) -> None:
+        for writer in self._open:
+            writer.close()
+            await asyncio.gather(writer.wait_closed(), return_exceptions=True)
+
+
+@pytest.fixture
+async def slow(redis_server: str, tmp_path: Path) -> AsyncIterator[SlowSubscription]:
+    slow, usual = SlowSubscription(), channel_layers["default"]
+    server = await asyncio.start_unix_server(slow.take, tmp_path / "slow.sock")
+    layer = RedisPubSubChannelLayer(hosts=[f"unix://{tmp_path}/slow.sock"])
+    channel_layers.set("default", layer)
+    yield slow
+    channel_layers.set("default", usual)
+    slow.passes.set()
+    await layer.flush()
+    server.close()
+    await slow.aclose()
+
+
+async def test_a_right_that_goes_while_redis_does_not_know_the_socket_yet_closes_it(
+    slow: SlowSubscription, client: Client, alice: User, turn: Turn
+) -> None:
+    communicator = socket(client, f"?conversation={turn.conversation_id}")
+    assert (await communicator.connect())[0]
+    assert await hears(communicator, f"task-{turn.task_id}")  # So it has looked at the rights and found them.
+    assert slow.kept.is_set()
+    await db(suspend_untold, alice, client)
+    slow.passes.set()
     assert await closed_with(communicator) == LOGGED_OUT
 
 
