@@ -144,7 +144,9 @@ class TestASite:
                          UUID(first["conversation"])) == [{"turns": 2}]  # fmt: skip
 
     def test_says_until_when_a_task_is_put_off_and_why(self, site: Site, model_server: ModelServer) -> None:
-        site.add_agent("busy", provider="openai_compatible", model="m", base_url=model_server.base_url, parameters={})
+        site.add_agent(
+            "busy", provider="openai_compatible", model="m", base_url=model_server.base_url, parameters={}, position=9
+        )
         model_server.script([Answer(fault="429", retry_after="300")])
         done = manage(site.data, "ask", "Hello", "--agent", "busy", "--timeout", "4")
         assert done.returncode == 1
