@@ -70,7 +70,7 @@ class VersionInline(admin.TabularInline):  # type: ignore[type-arg]  # not subsc
 class AgentAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscriptable at run time
     form = AgentForm
     inlines = (VersionInline,)
-    list_display = ("title", "name", "provider", "model", "version", "whose", "position", "enabled", "task_count")
+    list_display = ("title", "name", "provider", "model", "whose", "position", "enabled", "task_count")
     list_editable = ("position", "enabled")
     list_filter = ("enabled", "provider", ("owner", admin.EmptyFieldListFilter))
     list_select_related = ("owner",)
@@ -131,11 +131,9 @@ class AgentAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscriptab
         return super().get_form(request, obj, change, **{**kwargs, "fields": flatten_fieldsets(self.fieldsets)})
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Agent]:
-        versions = AgentVersion.objects.filter(agent=OuterRef("pk")).order_by("-number").values("number")
         tasks = Task.objects.filter(agent_version__agent=OuterRef("pk")).order_by().values("agent_version__agent")
         found: QuerySet[Agent] = super().get_queryset(request)
         return found.annotate(
-            latest=Subquery(versions[:1]),
             task_total=Coalesce(Subquery(tasks.annotate(total=Count("pk")).values("total")), 0),
         )
 
@@ -153,10 +151,6 @@ class AgentAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscriptab
             changed.add("parameters")
         if changed:
             obj.save(update_fields=[*changed, "updated_at"])
-
-    @admin.display(description="version", ordering="latest")
-    def version(self, agent: Any) -> int:
-        return int(agent.latest)
 
     @admin.display(description="tasks", ordering="task_total")
     def task_count(self, agent: Any) -> SafeString:

@@ -223,5 +223,5 @@ def test_without_javascript_one_can_log_in_send_and_read(
     plain.composer.fill("Second")
     plain.page.get_by_role("button", name="Send").click()
     expect(plain.find("#turns .answer").nth(1)).to_contain_text("Two.")
-    plain.find(".foot a").last.click()
+    plain.find(".foot-actions > a").last.click()
     expect(plain.find("h1")).to_have_text("What it did")
