@@ -139,16 +139,33 @@ def test_columns_of_a_table_stand_as_the_model_wants_them(tab: Tab) -> None:
     assert tab.find("#turns td").evaluate_all(stand) == ["start", "center", "end"]
 
 
+# How many steps the open work of a running task ever showed, each number as often as it changed.
+COUNT_STEPS = """() => {
+    window.counts = [];
+    const look = () => {
+        const count = document.querySelectorAll(".task[data-active] .work[open] .step").length;
+        if (count && count !== counts.at(-1)) counts.push(count);
+    };
+    look();
+    new MutationObserver(look).observe(document.getElementById("turns"), { childList: true, subtree: true });
+}"""
+
+
 def test_steps_come_live_and_one_that_was_opened_stays_open(tab: Tab) -> None:
-    calls = [Turn(calls=(call("calculate", expression=f"{n} + 1"),), first_token=0.6) for n in range(5)]
-    tab.say("Count", *calls, Turn("Five calls."))
-    steps = "document.querySelectorAll('.task[data-active] .work[open] .step').length"
-    tab.page.wait_for_function(f"() => {steps} >= 1 && {steps} < 5")
+    tab.say("First", Turn("Hello."))
+    tab.wait_until_over()
+    tab.run(COUNT_STEPS)
+    calls = [Turn(calls=(call("calculate", expression=f"{n} + 1"),), first_token=0.8) for n in range(5)]
+    tab.say("Count", *calls, Turn(numbered(5), first_token=30))
+    tab.page.wait_for_function("() => counts.length")
     tab.find(".step summary").first.click()
     expect(tab.find(".step-detail").first).to_be_visible()
-    tab.page.wait_for_function(f"() => {steps} == 5")
+    tab.page.wait_for_function("() => counts.at(-1) >= 5")
     expect(tab.find(".step-detail").first).to_be_visible()
-    tab.wait_until_over()
+    # Each of them the moment that it was there, not several at once.
+    assert tab.run("counts") == [1, 2, 3, 4, 5]
+    tab.find("#stop").click()
+    tab.wait_until_over("stopped")
     expect(tab.find(".work > summary")).to_have_text(re.compile(r"Worked .+ · 5 steps"))
 
 
