@@ -16,6 +16,7 @@ from django.db.models import Max
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.utils.crypto import get_random_string
 from django.utils.text import slugify
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
@@ -162,13 +163,13 @@ def make_agent(user: User, provider: str, base_url: str, model: str, *, for_ever
     last: int = Agent.objects.filter(owner=None).aggregate(last=Max("position"))["last"] or 0
     start = slugify(model.rpartition("/")[2]) or "model"
     start = start if for_everybody else f"{slugify(user.username)[:20]}-{start}"
-    for number in range(1, 100):
-        name = f"{start[:56]}-{number}" if number > 1 else start[:60]
+    suffix = ""
+    while True:
         try:
             with transaction.atomic():
                 return Agent.objects.create(
-                    name=name,
-                    title=model.rpartition("/")[2][:80],
+                    name=f"{start[: 60 - len(suffix)]}{suffix}",
+                    title=_title(model, _host(base_url, provider)),
                     description=f"{model} at {_host(base_url, provider)}"[:300],
                     provider=provider,
                     model=model,
@@ -179,8 +180,18 @@ def make_agent(user: User, provider: str, base_url: str, model: str, *, for_ever
                     position=last + 1,
                 )
         except IntegrityError:  # Somebody has this name already.
-            continue
-    raise RuntimeError(f"No name is free for {model}.")
+            if suffix:
+                raise
+            suffix = f"-{get_random_string(8, 'abcdefghijkmnpqrstuvwxyz23456789')}"
+
+
+def _title(model: str, host: str) -> str:
+    """What the agent of a model is called: as the last part of the model's name, or all of it, if there is something to
+    read in it."""
+    for name in (model.rpartition("/")[2], model):
+        if any(character.isalnum() for character in name):
+            return "".join(filter(str.isprintable, name)).strip()[:80]
+    return host[:80]
 
 
 # --- agents of one's own ---------------------------------------------------------------------------------------------

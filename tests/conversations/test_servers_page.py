@@ -239,6 +239,33 @@ def test_two_people_and_two_servers_get_names_of_their_own(alice: User, bob: Use
     assert len({agent.name for agent in made}) == 16
 
 
+def test_a_name_that_many_have_is_still_given(alice: User) -> None:
+    taken = [f"alice-m{suffix}" for suffix in ("", *(f"-{number}" for number in range(2, 120)))]
+    Agent.objects.bulk_create([Agent(name=name, title="Taken", provider="demo") for name in taken])
+    first = make_agent(alice, "openai_compatible", ADDRESS, "m")
+    second = make_agent(alice, "openai_compatible", LOCAL, "m")
+    assert first.name != second.name
+    assert first.name.startswith("alice-m-")
+    assert first.name not in taken
+
+
+@pytest.mark.parametrize(
+    ("model", "title"),
+    [
+        ("Qwen/qwen3:8b", "qwen3:8b"),
+        ("日本語", "日本語"),
+        ("foo/", "foo/"),
+        ("a\u202eb", "ab"),
+        ("/", "models.example"),
+        (" ", "models.example"),
+        ("\u202e", "models.example"),
+        ("🦄", "models.example"),
+    ],
+)
+def test_every_agent_has_a_title_that_can_be_read(alice: User, model: str, title: str) -> None:
+    assert make_agent(alice, "openai_compatible", ADDRESS, model).title == title
+
+
 @pytest.mark.parametrize("may", [False, True])
 def test_an_agent_for_everybody_is_for_those_who_may_make_one(as_alice: Client, alice: User, may: bool) -> None:
     if may:
