@@ -65,14 +65,24 @@ def servers(request: Request) -> HttpResponse:
 @sensitive_post_parameters("secret")
 @sensitive_variables()
 def connect_server(request: Request) -> HttpResponse:
-    """Ask a server for its models. Its key, if there is one, is kept as all keys are."""
+    """Ask a server for its models. Its key, if there is one, is kept as all keys are. One that is there already is used
+    if none is entered, and replaced only if the person says so."""
     form = ServerForm(request.POST, user=request.user)
     if not form.is_valid():
         return _servers(request, form)
     entered = form.cleaned_data
     if entered["secret"]:
         try:
-            key = api_keys.add(request.user, entered["provider"], entered["secret"], entered["base_url"])
+            key = api_keys.add(
+                request.user,
+                entered["provider"],
+                entered["secret"],
+                entered["base_url"],
+                replace=entered["replace"],
+            )
+        except api_keys.KeyThere as there:
+            form.refuse_to_replace(there.fingerprint)
+            return _servers(request, form)
         except (ValueError, KeyringError) as error:
             form.add_error("secret", str(error))
             return _servers(request, form)

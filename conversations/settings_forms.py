@@ -60,6 +60,7 @@ class ServerForm(forms.Form):
         error_messages={"required": "Enter the address of the server.", "max_length": "This address is too long."},
     )
     secret = SecretField(label="Key", required=False, help_text="Only if the server wants one.")
+    replace = forms.BooleanField(label="Replace the key that is there", required=False)
     provider = forms.ChoiceField(
         label="Format",
         required=False,
@@ -73,6 +74,21 @@ class ServerForm(forms.Form):
         provider = self.fields["provider"]
         assert isinstance(provider, forms.ChoiceField)
         provider.choices = formats()
+        self._ask_to_replace = False
+
+    def visible_fields(self) -> list[forms.BoundField]:
+        """Whether to replace a key is asked only where there is one."""
+        return [field for field in super().visible_fields() if field.name != "replace" or self._ask_to_replace]
+
+    def refuse_to_replace(self, fingerprint: str) -> None:
+        """Ask first: a mistyped key must not cost the one that works."""
+        self._ask_to_replace = True
+        self["replace"].label = f"Replace {fingerprint}, which is wiped here"
+        self.add_error(
+            "secret",
+            f"You have a key for this address already: {fingerprint}. Leave this empty to use that one, or enter the "
+            "new key again and tick “Replace”.",
+        )
 
     def clean_base_url(self) -> str:
         text: str = self.cleaned_data["base_url"]

@@ -27,6 +27,14 @@ TOUCH_EVERY = timedelta(minutes=1)
 ATTEMPTS = 50  # Each one that fails is somebody else's success.
 
 
+class KeyThere(ValueError):
+    """There is a live key for this place, and nobody said that it may be replaced."""
+
+    def __init__(self, fingerprint: str) -> None:
+        super().__init__(f"There is a key for this address already: {fingerprint}.")
+        self.fingerprint = fingerprint
+
+
 # --- entering --------------------------------------------------------------------------------------------------------
 
 
@@ -38,12 +46,15 @@ def add(
     base_url: str = "",
     label: str = "",
     groups: Iterable[Group] = (),
+    replace: bool = True,
 ) -> ApiKey:
     """Store a key of `owner` (None: the site's, for the members of `groups`, or for everybody if there are none).
 
-    It takes the place of the live key for the same provider and address, which is revoked.
+    It takes the place of the live key for the same provider and address, which is revoked; without `replace`, that
+    one stays.
 
     Raises:
+        KeyThere: Without `replace`, if there is one.
         ValueError: Key, address, provider, label or groups will not do; the text is a sentence for the person.
         KeyringError: The site's keyring is missing or wrong.
     """
@@ -62,7 +73,10 @@ def add(
     for left in reversed(range(ATTEMPTS)):
         try:
             with transaction.atomic():
-                _revoke(live().filter(owner=owner, provider=key.provider, base_url=key.base_url))
+                before = live().filter(owner=owner, provider=key.provider, base_url=key.base_url)
+                if not replace and (there := before.first()):
+                    raise KeyThere(there.fingerprint)
+                _revoke(before)
                 key.save(force_insert=True)
                 key.groups.set(groups)
             return key

@@ -70,6 +70,22 @@ def test_a_server_may_want_no_key_and_speak_another_format(as_alice: Client) -> 
     assert not ApiKey.objects.exists()
 
 
+def test_a_key_that_is_there_is_replaced_only_after_asking(as_alice: Client, alice: User) -> None:
+    connect(as_alice, secret=KEY)
+    response = connect(as_alice, secret="sk-mistyped-0123456789-0123-wxyz")
+    assert response.status_code == 422
+    assert "You have a key for this address already: …abcd." in words(response, ".errorlist")
+    assert "Replace …abcd" in words(response, ".field.checkbox")
+    assert soup(response).select_one("[name=base_url]")["value"] == ADDRESS  # type: ignore[index]
+    assert "wxyz" not in response.content.decode()
+    assert api_keys.reveal(ApiKey.objects.get()) == KEY
+    assert connect(as_alice).status_code == 302, "the stored one is used"
+    assert api_keys.reveal(ApiKey.objects.get()) == KEY
+    assert connect(as_alice, secret="sk-the-new-one-0123456789-0-wxyz", replace="on").status_code == 302
+    assert api_keys.live().get(owner=alice).fingerprint == "…wxyz"
+    assert not soup(as_alice.get(reverse("servers"))).select("[name=replace]")
+
+
 PRIVATE = "is not on the public internet. An administrator can allow it in MODEL_HOSTS."
 REFUSED = [
     ("", "Enter the address of the server."),
