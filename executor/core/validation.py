@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from executor.core.errors import TaskExecutionError
@@ -33,9 +33,10 @@ def schema_problem(schema: Any) -> str:
         Draft202012Validator.check_schema(schema)
     except SchemaError as error:
         return f"It is no JSON Schema: {_place(error.absolute_path)}{error.message[:_PROBLEM_CHARS]}."
-    if _refers_outside(schema):
+    if not all(reference.startswith("#") for reference in _references(schema)):
         return "It may not refer to other documents: use “#/$defs/…”."
     try:
+        _look_up_references(schema)
         list(Draft202012Validator(schema).iter_errors(None))
     except Exception:  # What it refers to is missing, or is itself.
         return "It refers to something that is not there, or to itself without end."
@@ -56,7 +57,10 @@ def answer_problems(text: str, schema: dict[str, Any]) -> list[str]:
         value = parse_answer(text)
     except (ValueError, RecursionError) as error:
         return [f"It is not JSON: {error}"[:_PROBLEM_CHARS]]
-    errors = sorted(Draft202012Validator(schema).iter_errors(value), key=lambda error: list(map(str, error.path)))
+    try:
+        errors = sorted(Draft202012Validator(schema).iter_errors(value), key=lambda error: list(map(str, error.path)))
+    except Exception as error:  # Numbers beyond counting, nesting beyond following: the answer's fault, not the task's.
+        return [f"It cannot be checked ({type(error).__name__}): its numbers or its nesting are out of all bounds."]
     told = [f"{_place(error.absolute_path)}{error.message}"[:_PROBLEM_CHARS] for error in errors[:_PROBLEMS_TOLD]]
     return [*told, f"… and {len(errors) - _PROBLEMS_TOLD} more"] if len(errors) > _PROBLEMS_TOLD else told
 
@@ -101,13 +105,25 @@ def _place(path: Any) -> str:
     return f"{where}: " if where else ""
 
 
-def _refers_outside(schema: Any) -> bool:
+def _references(schema: Any) -> Iterator[str]:
     if isinstance(schema, dict):
-        reference = schema.get("$ref")
-        if isinstance(reference, str) and not reference.startswith("#"):
-            return True
-        return any(_refers_outside(value) for value in schema.values())
-    return isinstance(schema, list) and any(_refers_outside(item) for item in schema)
+        yield from (value for name in ("$ref", "$dynamicRef") if isinstance(value := schema.get(name), str))
+        for value in schema.values():
+            yield from _references(value)
+    elif isinstance(schema, list):
+        for item in schema:
+            yield from _references(item)
+
+
+def _look_up_references(schema: dict[str, Any]) -> None:
+    """Raises what `referencing` raises if one leads nowhere: no answer need ever come near it while it is checked."""
+    from referencing import Registry
+    from referencing.jsonschema import DRAFT202012
+
+    resource = DRAFT202012.create_resource(schema)
+    resolver = Registry().with_resource(resource.id() or "", resource).resolver(resource.id() or "")
+    for reference in _references(schema):
+        resolver.lookup(reference)
 
 
 def _refuse(constant: str) -> Any:

@@ -240,6 +240,18 @@ class ModelServer:
                 await self._pacer.play(_hang(), reader, writer.transport)
                 request.disconnected.set()
                 return False
+            case "endless_500" | "endless_blank":
+                status = 500 if turn.fault == "endless_500" else 200
+                writer.write(
+                    b"HTTP/1.1 %d Endless\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+                    % status
+                )
+                piece = (b"x" if status == 500 else b" ") * 65536
+                await self._pacer.play(
+                    _chunked(((0.001, piece) for _ in itertools.count()), 0), reader, writer.transport
+                )
+                request.disconnected.set()
+                return False
         response_id = f"resp-{next(self._ids)}"
         if "json_body" in turn.quirks:
             return _send(request, writer, 200, wire.whole(turn, asked, response_id))

@@ -21,6 +21,7 @@ Fault = Literal[
     # instead of an answer
     "400", "401", "403", "404", "408", "409", "413", "422", "429", "500", "503", "529",
     "quota", "context", "context_llama_cpp", "api_key_invalid", "html_502", "html_200", "empty_200", "hang", "redirect",
+    "endless_500", "endless_blank",
     # in the middle of it, behind `after` chunks
     "drop", "clean_end", "half_frame", "malformed", "error_event", "stall",
 ]  # fmt: skip

@@ -24,6 +24,10 @@ MAX_CONNECTIONS = 1000
 # Each request looks at every idle connection twice (10 µs each), so few are kept.
 MAX_IDLE_CONNECTIONS = 32
 _DETAIL_CHARS = 300
+#: So much of a refusal is read, for so many seconds.
+MAX_REFUSAL_BYTES = 64 * 1024
+REFUSAL_TIMEOUT = 10.0
+_OF_THE_BODY = ("content-length", "content-encoding", "transfer-encoding")
 
 # A client is bound to the loop that first used it, so each loop has its own.
 _clients: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[frozenset[str] | None, httpx2.AsyncClient]]
@@ -45,15 +49,46 @@ def http_client(allowed_hosts: frozenset[str] | None = None) -> httpx2.AsyncClie
 def _new_client(allowed_hosts: frozenset[str] | None) -> httpx2.AsyncClient:
     import httpx2
 
+    transport: httpx2.AsyncBaseTransport
     if allowed_hosts is not None:
-        guard = GuardedTransport(allowed_hosts, setting="MODEL_HOSTS")
-        return httpx2.AsyncClient(transport=guard, trust_env=False, follow_redirects=False)
-    limits = httpx2.Limits(
-        max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_IDLE_CONNECTIONS, keepalive_expiry=30
-    )
-    return httpx2.AsyncClient(
-        verify=ssl.create_default_context(), trust_env=False, follow_redirects=False, limits=limits
-    )
+        transport = GuardedTransport(allowed_hosts, setting="MODEL_HOSTS")
+    else:
+        limits = httpx2.Limits(
+            max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_IDLE_CONNECTIONS, keepalive_expiry=30
+        )
+        transport = httpx2.AsyncHTTPTransport(verify=ssl.create_default_context(), trust_env=False, limits=limits)
+    return httpx2.AsyncClient(transport=short_refusals(transport), trust_env=False, follow_redirects=False)
+
+
+def short_refusals(inner: httpx2.AsyncBaseTransport) -> httpx2.AsyncBaseTransport:
+    """`inner`, of whose refusals only the beginning is read: an SDK would read any length, and unpack it too."""
+    import httpx2
+
+    class ShortRefusals(httpx2.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+            response = await inner.handle_async_request(request)
+            if response.status_code == 200:
+                return response
+            read = b""
+            try:
+                async with asyncio.timeout(REFUSAL_TIMEOUT):
+                    async for part in response.aiter_raw():
+                        read += part[: MAX_REFUSAL_BYTES - len(read)]
+                        if len(read) == MAX_REFUSAL_BYTES:
+                            break
+            except (TimeoutError, httpx2.RequestError):
+                pass  # The status alone says what happened.
+            finally:
+                await response.aclose()
+            if "content-encoding" in response.headers:  # Nobody asked for that.
+                read = b""
+            told = [item for item in response.headers.multi_items() if item[0] not in _OF_THE_BODY]
+            return httpx2.Response(response.status_code, headers=told, content=read, request=request)
+
+        async def aclose(self) -> None:
+            await inner.aclose()
+
+    return ShortRefusals()
 
 
 async def close_http_client() -> None:

@@ -45,7 +45,9 @@ _imported: set[str] = set()
 #: … for the list of models, in seconds.
 LIST_TIMEOUT = 20.0
 _MOST_MODELS = 2000
-_PLAIN = {"Accept": "application/json", "User-Agent": "AgentSite"}
+MAX_LIST_BYTES = 4 * 1024 * 1024
+MAX_BLANK_BYTES = 64 * 1024
+_PLAIN = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "AgentSite"}
 
 
 class Refusal(NamedTuple):
@@ -163,12 +165,19 @@ class WireLlm(BaseLlm):
         path, headers = self._models_request()
         timeouts = httpx2.Timeout(LIST_TIMEOUT, connect=CONNECT_TIMEOUT)
         http = http_client(self.endpoint.allowed_hosts)
+        asked = http.build_request("GET", f"{self._base_url}{path}", headers={**headers, **_PLAIN}, timeout=timeouts)
         try:
-            response = await http.get(f"{self._base_url}{path}", headers={**headers, **_PLAIN}, timeout=timeouts)
+            async with asyncio.timeout(LIST_TIMEOUT + CONNECT_TIMEOUT):
+                response = await http.send(asked, stream=True)
+                try:
+                    text = (await _rest(response.aiter_bytes(), MAX_LIST_BYTES)).decode("utf-8", "replace")
+                finally:
+                    await response.aclose()
+                # A long list takes its time, and other answers are being read on this loop.
+                body = await asyncio.to_thread(_json_or_text, text)
             if response.status_code != 200:
-                body = _json_or_text(response)
                 raise status_error(response.status_code, body, response.headers, secret=self._api_key)
-            return _model_names(_json_or_text(response))
+            return _model_names(body)
         except Exception as problem:
             raise self._explain(problem, LIST_TIMEOUT) from None
 
@@ -221,11 +230,11 @@ async def _import(package: str) -> None:
 # --- the list of models ---------------------------------------------------------------------------------------------
 
 
-def _json_or_text(response: httpx2.Response) -> Any:
+def _json_or_text(text: str) -> Any:
     try:
-        return response.json()
-    except ValueError:
-        return response.text
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
 
 
 def _model_names(body: Any) -> list[str]:
@@ -255,6 +264,7 @@ async def _read(response: httpx2.Response, answer: Answer, secret: str) -> Async
     now = asyncio.get_running_loop().time
     decoder = SseDecoder()
     head: bytes | None = b""
+    blank = 0
     done = False
     deadline: float | None = None
     while True:
@@ -279,6 +289,10 @@ async def _read(response: httpx2.Response, answer: Answer, secret: str) -> Async
                     raise LLMError("protocol", "The model's server answered without an answer in it.")
                 break
             if not begin and chunk is not None:
+                blank += len(chunk)
+                if blank > MAX_BLANK_BYTES:
+                    raise LLMError("protocol", "The model's server sent nothing but white space.")
+                head = head[-3:]  # A byte order mark may still be on its way.
                 continue
             chunk, head = (head or None) if chunk is None else head, None
         for data in decoder.close() if chunk is None else _decode(decoder, chunk):
@@ -305,13 +319,13 @@ def _decode(decoder: SseDecoder, chunk: bytes) -> list[bytes]:
         raise LLMError("protocol", f"The model's server sent too much at once: {error}.") from None
 
 
-async def _rest(body: AsyncIterator[bytes]) -> bytes:
+async def _rest(body: AsyncIterator[bytes], most: int = MAX_EVENT_BYTES) -> bytes:
     parts: list[bytes] = []
     size = 0
     async for part in body:
         parts.append(part)
         size += len(part)
-        if size > MAX_EVENT_BYTES:
+        if size > most:
             raise LLMError("protocol", "The model's server sent too much at once.")
     return b"".join(parts)
 

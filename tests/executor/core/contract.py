@@ -408,3 +408,14 @@ class WireContract(LlmContract):
         assert model_server.requests == []
         for host in ("127.0.0.1", f"127.0.0.1:{model_server.port}"):
             assert finished(await ask(reached_with(host), "Hi")).message.text
+
+    @pytest.mark.parametrize(("fault", "kind"), [("endless_500", "server"), ("endless_blank", "protocol")])
+    async def test_a_server_without_end_is_given_up_soon(
+        self, llm: BaseLlm, model_server: ModelServer, fault: Any, kind: str
+    ) -> None:
+        model_server.reset()
+        model_server.script([Turn(fault=fault)])
+        async with asyncio.timeout(10):
+            error = failed(await ask(llm, "Hi")).error
+        assert error.kind == kind
+        assert await asyncio.to_thread(model_server.asked[0].disconnected.wait, 5)

@@ -51,6 +51,19 @@ def test_each_problem_is_told_with_its_place(text: str, problem: str) -> None:
     assert found.startswith(problem)
 
 
+@pytest.mark.parametrize(
+    ("schema", "text"),
+    [
+        ({"items": {"$ref": "#"}, "type": "array"}, "[" * 400 + "]" * 400),
+        ({"multipleOf": 0.5}, "1e999"),
+        ({"multipleOf": 0.5}, "1" + "0" * 400),
+    ],
+)
+def test_what_cannot_be_checked_is_a_problem_of_the_answer(schema: dict[str, Any], text: str) -> None:
+    assert schema_problem(schema) == ""
+    assert len(answer_problems(text, schema)) <= 1, "and never an exception"
+
+
 def test_many_problems_are_counted_and_long_ones_cut() -> None:
     schema = {"type": "array", "items": {"type": "integer"}}
     found = answer_problems("[" + ",".join(['"' + "x" * 1000 + '"'] * 9) + "]", schema)
@@ -100,6 +113,7 @@ def test_it_is_given_up_after_so_many_corrections_and_not_before() -> None:
         ({"type": "objekt"}, "It is no JSON Schema: type: 'objekt' is not valid"),
         ({"properties": 3}, "It is no JSON Schema: properties: 3 is not of type 'object'"),
         ({"$ref": "#"}, "It refers to something that is not there, or to itself"),
+        ({"properties": {"a": {"items": {"$ref": "#/$defs/nobody"}}}}, "It refers to something that is not there"),
         ({"$ref": "#/$defs/nobody"}, "It refers to something that is not there"),
         ({"properties": {"a": {"$ref": "http://elsewhere/schema"}}}, "It may not refer to other documents"),
     ],
