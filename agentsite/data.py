@@ -11,6 +11,20 @@ from users import keyring
 SOCKET_PATH_LIMIT = 100  # Linux refuses unix socket paths over 107 bytes; leave room for temporary names.
 
 
+def chosen() -> Path:
+    """The folder that AGENTSITE_DATA names, else `data` beside manage.py. It may not be there yet."""
+    default = Path(__file__).resolve().parent.parent / "data"
+    return Path(os.environ.get("AGENTSITE_DATA", default)).expanduser().resolve()
+
+
+def has_database(folder: Path) -> bool:
+    """Whether an installation was begun there: its database is in `folder`, or somewhere that DATABASE_URL says."""
+    if "DATABASE_URL" in os.environ or (folder / "db.sqlite3").exists():
+        return True
+    secrets_file = folder / "secrets.env"
+    return secrets_file.is_file() and "DATABASE_URL" in secrets_file.read_text()
+
+
 def ensure(folder: Path) -> Path:
     """Create `folder` (0700) with its sub-folders and generated secrets (0600) where they are missing.
 

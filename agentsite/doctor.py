@@ -135,7 +135,8 @@ def redis_server() -> str:
         advice = (
             "Check REDIS_URL."
             if "REDIS_URL" in os.environ
-            else "Start AgentSite with `make run`: its Redis runs with it."
+            else f"No site runs on {settings.DATA_DIR}. Start AgentSite with `make run`: its Redis runs with it. "
+            "If it runs on another folder, name that with --data FOLDER or AGENTSITE_DATA."
         )
         raise Ill(f"It does not answer: {prepare.first_line(error)}.", advice) from error
     if not kept:

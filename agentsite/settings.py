@@ -16,7 +16,7 @@ from users import keyring
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 env = environ.Env()
-DATA_DIR = Path(env.str("AGENTSITE_DATA", default=str(BASE_DIR / "data"))).expanduser().resolve()
+DATA_DIR = data.chosen()
 SECRETS_FILE = data.ensure(DATA_DIR)
 # What encrypts people's API keys. "" means that the file has it: it is read there when needed (users/vault.py), and
 # processes that we start, which may be anything, do not inherit it.

@@ -17,10 +17,13 @@ from users import api_keys, keyring
 
 
 def test_the_report_names_every_check_and_fails_where_nothing_runs(data: Path) -> None:
+    data.mkdir()
+    (data / "db.sqlite3").touch()
     examined = manage(data, "doctor")
     assert examined.returncode == 1
     assert [line for line in examined.stdout.splitlines() if line.startswith("✗ redis")]
-    assert "Start AgentSite with `make run`" in examined.stdout
+    assert f"No site runs on {data}. Start AgentSite with `make run`" in examined.stdout
+    assert "--data FOLDER or AGENTSITE_DATA" in examined.stdout
     assert "? worker     It is reached through Redis" in examined.stdout
     assert "migrations are not applied" in examined.stdout
     assert "– sandbox    Not part of this version" in examined.stdout

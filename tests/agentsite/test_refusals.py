@@ -18,6 +18,24 @@ def test_a_port_in_use_is_said(data: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("command", [["ask", "Hello"], ["doctor"], ["load_agents"], ["rotate_keys", "--new-key"]])
+def test_a_command_for_a_site_names_the_folder_without_one_and_makes_nothing_there(
+    data: Path, tmp_path: Path, command: list[str]
+) -> None:
+    other = tmp_path / "other"
+    for folder, arguments in ((data, command), (other, [*command, "--data", str(other)])):
+        refused = manage(data, *arguments)
+        assert refused.returncode == 1
+        assert refused.stderr.startswith(f"There is no database in the data folder {folder}. ")
+        assert "--data FOLDER or AGENTSITE_DATA" in refused.stderr
+        assert not folder.exists()
+
+
+def test_a_command_for_a_site_is_obeyed_where_there_is_one(data: Path) -> None:
+    assert manage(data, "migrate", "--verbosity", "0").returncode == 0
+    assert "There is no database" not in manage(data, "doctor").stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "settings", "code", "sentence"),
     [

@@ -458,6 +458,8 @@ class TestLoading:
 def test_as_a_process_it_ends_with_1_and_no_traceback(tmp_path: Path) -> None:
     file = tmp_path / "agents.yaml"
     file.write_text(one("colour: red"))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "db.sqlite3").touch()
     for arguments in ([str(file)], [str(tmp_path / "nothing.yaml")], [str(settings.AGENTS_FILE)]):
         done = manage(tmp_path / "data", "load_agents", *arguments)  # The last one: a database without tables.
         assert done.returncode == 1

@@ -215,6 +215,7 @@ class TestFromTheCommandLine:
         assert f"The current key is {ring.current}." in manage(tmp_path, "rotate_keys").stdout
 
     def test_what_is_wrong_is_a_sentence_and_a_code(self, tmp_path: Path) -> None:
+        (tmp_path / "db.sqlite3").touch()
         environment = manage(tmp_path, "rotate_keys", "--new-key", KEYRING=NEW)
         assert (environment.returncode, "set in the environment" in environment.stderr) == (1, True)
         without_tables = manage(tmp_path, "rotate_keys")

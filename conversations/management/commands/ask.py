@@ -16,6 +16,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 from django.db.models.functions import Now
@@ -74,7 +75,7 @@ class Command(BaseCommand):
         try:
             self._handle(**options)
         except DatabaseError as error:
-            raise CommandError(f"The database cannot be used: {error}.") from error
+            raise CommandError(f"The database cannot be used: {error}. {_folder()}") from error
 
     def _handle(self, **options: Any) -> None:
         form = MessageForm({"text": sys.stdin.read() if options["text"] == "-" else options["text"]})
@@ -212,7 +213,11 @@ def _why_queued(task: Task) -> str:
         return "It waits for the message before it, which is still being answered."
     if Worker.objects.filter(beat_at__gt=Now() - WORKER_GONE).exists():
         return "No worker has taken it up yet; they may all be busy."
-    return "No worker is running. Start one with `manage.py up`; `manage.py doctor` says what is missing."
+    return f"No worker is running. Start one with `manage.py up`; `manage.py doctor` says what is missing. {_folder()}"
+
+
+def _folder() -> str:
+    return f"This is the data folder {settings.DATA_DIR}; --data FOLDER or AGENTSITE_DATA names another."
 
 
 def _outcome(task: Task) -> str:
