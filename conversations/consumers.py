@@ -161,9 +161,17 @@ class LiveConsumer(AsyncWebsocketConsumer):
 
     def _begin(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """Do `work` beside everything else, until the socket closes."""
-        task = asyncio.get_running_loop().create_task(work, name=name)
+        task = asyncio.get_running_loop().create_task(self._try(work), name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _try(self, work: Coroutine[Any, Any, None]) -> None:
+        """If `work` fails, the page comes again: nobody tells it a second time what it was to show."""
+        try:
+            await work
+        except Exception:
+            logger.exception("A page has to come again")
+            await self.close(COME_AGAIN)
 
     async def _check_forever(self) -> None:
         """Nobody tells that a session has expired, and a hint that rights have changed may get lost.

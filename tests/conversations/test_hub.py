@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import Callable
 from uuid import UUID
 
 import pytest
+from django.conf import settings
+from redis import asyncio as redis
 
-from conversations import actions
+from conversations import actions, hub
 from conversations.fragments import Snapshot
-from conversations.hub import Feed
+from conversations.hub import Feed, get_hub
+from executor.live import stream_key
 from executor.models import Agent
-from tests.conversations.worker import answer, db
+from tests.conversations.worker import answer, away, db
 from users.models import User
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -20,12 +25,19 @@ pytestmark = pytest.mark.django_db(transaction=True)
 class Page:
     def __init__(self) -> None:
         self.shown: list[str] = []
+        self.over = asyncio.Event()
 
     def show(self, html: str) -> None:
         self.shown.append(html)
 
     def task_over(self, task_id: UUID) -> None:
-        raise AssertionError("Only the hub says so.")
+        self.over.set()
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not true():  # noqa: ASYNC110  (nobody tells)
+            await asyncio.sleep(0.01)
 
 
 async def test_a_look_that_was_broken_off_is_made_up_for(transactional_db: None, alice: User, demo: Agent) -> None:
@@ -46,4 +58,22 @@ async def test_a_look_that_was_broken_off_is_made_up_for(transactional_db: None,
     await feed.look()
     assert not feed.needs_a_look
     assert feed.is_over
+    assert "Good morning." in "".join(page.shown)
+
+
+async def test_a_look_that_the_database_refused_is_made_up_for(
+    transactional_db: None, live: None, alice: User, demo: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "POLL_EVERY", 0.1)
+    turn = await db(actions.send, alice, demo, "Hello")
+    page = Page()
+    await get_hub().follow(turn.task_id, page)
+    feed = get_hub()._feeds[turn.task_id]
+    await db(answer, turn.task, "Good morning.")
+    async with away("executor_step"), redis.from_url(settings.REDIS_URL) as client:
+        await client.xadd(stream_key(turn.task_id), {"e": json.dumps({"k": "rows"})})
+        await until(lambda: feed._failed)
+        assert "Good morning." not in "".join(page.shown)
+    async with asyncio.timeout(5):
+        await page.over.wait()
     assert "Good morning." in "".join(page.shown)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -27,9 +28,10 @@ from conversations.consumers import COME_AGAIN, LOGGED_OUT, NO_SUCH_CONVERSATION
 from conversations.hub import get_hub
 from conversations.models import Turn
 from executor.hints import user_group
+from executor.live import stream_key
 from executor.models import Agent
 from tests.conftest import PASSWORD
-from tests.conversations.worker import db
+from tests.conversations.worker import answer, away, db
 from users.models import User
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("live")]
@@ -122,10 +124,10 @@ async def test_a_page_of_another_site_cannot_listen(client: Client, origin: str)
     guard: Any = application.application_mapping["websocket"]
     assert isinstance(guard, OriginValidator)
     guarded: Any = OriginValidator(guard.application, ["testserver"])
-    for asked, answer in ((origin, False), ("http://testserver", True)):
+    for asked, opens in ((origin, False), ("http://testserver", True)):
         communicator = socket(client, origin=asked)
         communicator = WebsocketCommunicator(guarded, "/live/", communicator.scope["headers"])
-        assert (await communicator.connect())[0] is answer
+        assert (await communicator.connect())[0] is opens
         await communicator.disconnect()
 
 
@@ -314,3 +316,18 @@ async def test_a_socket_leaves_nothing_behind_however_it_ends(client: Client, tu
                 await communicator.wait(timeout=5)
     assert await followers(turn) == 0
     assert tasks_of_sockets() == []
+
+
+async def test_a_page_whose_refresh_the_database_refused_comes_again(client: Client, turn: Turn) -> None:
+    """Send and Stop, the sidebar: nobody tells them a second time."""
+    communicator = socket(client, f"?conversation={turn.conversation_id}")
+    assert (await communicator.connect())[0]
+    assert await hears(communicator, f"task-{turn.task_id}")
+    await db(answer, turn.task, "Good morning.")
+    async with away("conversations_turn"), redis.from_url(settings.REDIS_URL) as redis_client:
+        await redis_client.xadd(stream_key(turn.task_id), {"e": json.dumps({"k": "rows"})})
+        assert await closed_with(communicator) == COME_AGAIN
+    again = socket(client, f"?conversation={turn.conversation_id}&since=0")
+    assert (await again.connect())[0]
+    assert await hears(again, "Good morning.")
+    await again.disconnect()

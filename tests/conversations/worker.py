@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any, ParamSpec, TypeVar
 
 from channels.db import database_sync_to_async
 from django.conf import settings
+from django.db import connection
 
 from executor.core.errors import LLMError, TaskExecutionError
 from executor.core.events import Finished, ToolFinished
@@ -27,6 +29,21 @@ async def db(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Run `call`, which uses the ORM, in a thread."""
     result: T = await database_sync_to_async(call, thread_sensitive=False)(*args, **kwargs)
     return result
+
+
+@asynccontextmanager
+async def away(table: str) -> AsyncIterator[None]:
+    """The database refuses everything that asks for `table`."""
+    await db(_rename, table, f"{table}_away")
+    try:
+        yield
+    finally:
+        await db(_rename, f"{table}_away", table)
+
+
+def _rename(table: str, name: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f"ALTER TABLE {table} RENAME TO {name}")
 
 
 def message(text: str = "", *calls: ToolCall, reasoning: str = "") -> Message:
