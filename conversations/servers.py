@@ -31,8 +31,8 @@ from executor.core.llms.factory import LLMS, llm_class
 from executor.credentials import address_problem, allowed_hosts
 from executor.models import Agent, Probe, Task
 from users import api_keys
-from users.models import User
-from users.vault import KeyringError
+from users.models import ApiKey, User
+from users.vault import KeyringError, NeedsReentry
 
 #: Where servers on the same machine usually listen.
 LOCAL = {
@@ -161,7 +161,37 @@ def use_model(request: Request, probe_id: UUID) -> HttpResponse:
     for_everybody = "everybody" in request.POST and request.user.has_perm("executor.add_agent")
     agent = make_agent(request.user, probe.provider, probe.base_url, model, for_everybody=for_everybody)
     messages.success(request, f"The agent “{agent.title}” is ready.")
+    if for_everybody:
+        _share_key(request, probe)
     return redirect(f"{reverse('home')}?agent={agent.name}")
+
+
+def _share_key(request: Request, probe: Probe) -> None:
+    """Give everybody the key, too, with which an agent for everybody was made; or say that they need another."""
+    key, host = _key_of_their_own(request.user, probe), _host(probe.base_url, probe.provider)
+    if key is None:
+        return
+    if "share_key" in request.POST and _may_share_keys(request.user):
+        try:
+            api_keys.share(key)
+        except (api_keys.KeyThere, NeedsReentry, KeyringError) as error:
+            messages.error(request, f"Your key was not shared. {error}")
+        else:
+            messages.success(request, f"Everybody asks {host} with your key {key.fingerprint} now, which pays for it.")
+            return
+    messages.warning(request, f"Your key is only yours: everybody else needs a key of their own for {host}.")
+
+
+def _key_of_their_own(user: User, probe: Probe) -> ApiKey | None:
+    """The key of `user` where others have none of the site's to ask with."""
+    there = api_keys.live().filter(provider=probe.provider, base_url=probe.base_url)
+    if there.filter(owner=None, restricted=False).exists():
+        return None
+    return there.filter(owner=user).first()
+
+
+def _may_share_keys(user: User) -> bool:
+    return user.is_staff and user.has_perm("users.add_apikey")
 
 
 def make_agent(user: User, provider: str, base_url: str, model: str, *, for_everybody: bool = False) -> Agent:
@@ -173,13 +203,14 @@ def make_agent(user: User, provider: str, base_url: str, model: str, *, for_ever
     last: int = Agent.objects.filter(owner=None).aggregate(last=Max("position"))["last"] or 0
     start = slugify(model.rpartition("/")[2]) or "model"
     start = start if for_everybody else f"{slugify(user.username)[:20]}-{start}"
+    title = _free_title(user, _title(model, _host(base_url, provider)), provider, base_url, for_everybody)
     suffix = ""
     while True:
         try:
             with transaction.atomic():
                 return Agent.objects.create(
                     name=f"{start[: 60 - len(suffix)]}{suffix}",
-                    title=_title(model, _host(base_url, provider)),
+                    title=title,
                     description=f"{model} at {_host(base_url, provider)}"[:300],
                     provider=provider,
                     model=model,
@@ -193,6 +224,19 @@ def make_agent(user: User, provider: str, base_url: str, model: str, *, for_ever
             if suffix:
                 raise
             suffix = f"-{get_random_string(8, 'abcdefghijkmnpqrstuvwxyz23456789')}"
+
+
+def _free_title(user: User, title: str, provider: str, base_url: str, for_everybody: bool) -> str:
+    """`title`, with what tells it from those that `user` chooses from: whose it is, or where it lies."""
+    others = list(Agent.objects.usable_by(user))
+    namesakes = [agent for agent in others if agent.title == title]
+    if not namesakes:
+        return title
+    same_place = any((agent.provider, agent.base_url) == (provider, base_url) for agent in namesakes)
+    whose = "for everybody" if for_everybody else "only me"
+    mark = f" ({whose})" if same_place else f" ({_host(base_url, provider)[:40]})"
+    marked = f"{title[: 80 - len(mark)]}{mark}"
+    return marked if marked not in {agent.title for agent in others} else f"{title[:70]} ({len(namesakes) + 1})"
 
 
 def _title(model: str, host: str) -> str:
@@ -281,6 +325,8 @@ def _models(request: Request, probe: Probe, tried: TriedView | None) -> dict[str
         "q": query,
         "tried": tried,
         "may_share": request.user.has_perm("executor.add_agent"),
+        "own_key": _key_of_their_own(request.user, probe),
+        "may_share_key": _may_share_keys(request.user),
     }
 
 

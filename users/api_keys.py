@@ -88,6 +88,18 @@ def add(
 
 
 @sensitive_variables()
+def share(key: ApiKey) -> ApiKey:
+    """Store a person's key as the site's, too: for the same place, and for everybody. Theirs stays.
+
+    Raises:
+        KeyThere: The site has one for this place.
+        NeedsReentry: It cannot be decrypted.
+        KeyringError: The site's keyring is missing or wrong.
+    """
+    return add(None, key.provider, reveal(key), key.base_url, replace=False)
+
+
+@sensitive_variables()
 def tidy(text: str) -> str:
     """What was pasted, without white space around it, quotes, and the "Bearer " of a header."""
     text = re.sub(r"^(authorization:\s*)?bearer(\s+|$)", "", text.strip(), flags=re.IGNORECASE)

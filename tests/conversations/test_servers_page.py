@@ -293,6 +293,43 @@ def test_an_agent_for_everybody_is_for_those_who_may_make_one(as_alice: Client, 
     assert (Agent.objects.get().owner is None) == may
 
 
+def all_of(page: Any) -> str:
+    return " ".join(notice.get_text() for notice in soup(page).select("#toasts, .notice"))
+
+
+def test_an_agent_for_everybody_takes_the_key_along_only_if_its_owner_says_so(
+    as_alice: Client, alice: User, bob: User
+) -> None:
+    own = api_keys.add(alice, "openai_compatible", KEY, ADDRESS)
+    may_add_agents(alice)
+    probe = probed(alice, "a")
+    page, use = reverse("server", args=[probe.pk]), reverse("use_model", args=[probe.pk])
+    fields = {"model": "a", "everybody": "1"}
+    assert not soup(as_alice.get(page)).select("[name=share_key]"), "she may not give the site a key"
+    refused = as_alice.post(use, {**fields, "share_key": "1"}, follow=True)
+    assert "everybody else needs a key of their own for models.example" in all_of(refused)
+    assert api_keys.find(bob, "openai_compatible", ADDRESS) is None
+    User.objects.filter(pk=alice.pk).update(is_staff=True)
+    alice.user_permissions.add(Permission.objects.get(codename="add_apikey"))
+    assert soup(as_alice.get(page)).select("[name=share_key]:not([checked])")
+    assert "needs a key of their own" in all_of(as_alice.post(use, fields, follow=True))
+    assert api_keys.find(bob, "openai_compatible", ADDRESS) is None
+    assert "with your key …abcd" in all_of(as_alice.post(use, {**fields, "share_key": "1"}, follow=True))
+    shared = api_keys.find(bob, "openai_compatible", ADDRESS)
+    assert shared
+    assert (shared.owner, api_keys.reveal(shared), api_keys.reveal(own)) == (None, KEY, KEY)
+    assert not soup(as_alice.get(page)).select("[name=share_key]"), "there is nothing left to ask"
+
+
+def test_two_agents_of_one_model_are_told_apart_by_their_titles(alice: User) -> None:
+    def title(address: str, *, for_everybody: bool = False) -> str:
+        return make_agent(alice, "openai_compatible", address, "m", for_everybody=for_everybody).title
+
+    assert [title(ADDRESS), title(ADDRESS, for_everybody=True)] == ["m", "m (for everybody)"]
+    assert title("https://other.example/v1") == "m (other.example)"
+    assert title("https://other.example/v2") == "m (2)"
+
+
 def test_an_address_that_is_allowed_no_longer_makes_no_agent(as_alice: Client, alice: User, settings: Any) -> None:
     probe = probed(alice, "a", base_url=LOCAL)
     response = as_alice.post(reverse("use_model", args=[probe.pk]), {"model": "a"}, follow=True)
