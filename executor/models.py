@@ -151,6 +151,7 @@ class Agent(models.Model):
             parameters=self.parameters,
             response_schema=self.response_schema or None,
             fallback=self.fallback.name if self.fallback else "",
+            fallback_id=self.fallback_id,
             price=self._price(),
             is_personal=self.owner_id is not None,
         )

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from django.db import Error as DatabaseError
 from django.db import InterfaceError, OperationalError
+from django.db.models import Q
 
 from executor.core import prices
 from executor.core.config import AgentConfig
@@ -315,11 +316,12 @@ def _llm(journal: Journal, source: Source) -> tuple[BaseLlm, Source]:
 
 def _fallback(journal: Journal, error: TaskExecutionError) -> AgentConfig | None:
     """The agent whose model takes over; None if there is none, or no other model would answer better."""
-    name = journal.config.fallback
-    if not name or name == journal.config.name or error.kind not in FALLS_BACK:
+    config = journal.config
+    if not config.fallback or error.kind not in FALLS_BACK:
         return None
-    agent = Agent.objects.usable_by(journal.task.user).filter(name=name).select_related("fallback").first()
-    return agent.config() if agent else None
+    named = Q(pk=config.fallback_id) if config.fallback_id else Q(name=config.fallback)
+    agent = Agent.objects.usable_by(journal.task.user).filter(named).select_related("fallback").first()
+    return agent.config() if agent and agent.pk != journal.task.agent_version.agent_id else None
 
 
 def _neither(first: TaskExecutionError, second: TaskExecutionError, title: str) -> TaskExecutionError:

@@ -12,9 +12,10 @@ from executor.core.limits import Limits
 class AgentConfig:
     """`api_key_variable` names the environment variable with the key; the key itself is never part of a config.
 
-    `fallback` is the name of the agent whose model takes over when this one's provider does not answer. `price` is in
-    dollars per million tokens: {"input": "0.5", "output": "2"}. The addresses of a personal agent were not chosen by an
-    administrator, so they are checked when they are asked.
+    `fallback` is the name of the agent whose model takes over when this one's provider does not answer, `fallback_id`
+    what it is found by, also when it was renamed; a config from before that has none. `price` is in dollars per million
+    tokens: {"input": "0.5", "output": "2"}. The addresses of a personal agent were not chosen by an administrator, so
+    they are checked when they are asked.
     """
 
     name: str
@@ -29,6 +30,7 @@ class AgentConfig:
     parameters: dict[str, Any] = field(default_factory=dict)
     response_schema: dict[str, Any] | None = None
     fallback: str = ""
+    fallback_id: int | None = None
     price: dict[str, str] | None = None
     is_personal: bool = False
 

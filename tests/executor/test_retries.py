@@ -303,6 +303,25 @@ def test_who_may_not_be_chosen_does_not_take_over(ask: AskServer, claude: Agent,
     assert ended(task) == ("failed", "", "auth")
 
 
+@pytest.mark.parametrize("version", ["of today", "from before keys were kept"])
+def test_who_takes_over_may_be_renamed_meanwhile(
+    ask: AskServer, claude: Agent, model_server: ModelServer, version: str
+) -> None:
+    task = ask(Turn(fault="401"), fallback=claude)
+    api_keys.add(task.user, "claude", KEY, model_server.address)
+    model_server.script([Turn(text="I am here.")], model="claude-sonnet-5-5")
+    if version == "of today":
+        claude.name = "renamed"
+        claude.save()
+        Agent.objects.create(name="claude", title="Another", provider="demo")
+    else:
+        del task.agent_version.config["fallback_id"]
+        task.agent_version.save()
+    execute(claimed(task))
+    assert ended(task) == ("done", "", "")
+    assert task.steps.latest("seq").name == "Claude"
+
+
 def test_without_a_key_another_model_takes_over_and_that_is_on_record(
     ask: AskServer, claude: Agent, model_server: ModelServer
 ) -> None:
