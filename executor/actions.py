@@ -11,7 +11,7 @@ from django.db.models.functions import Now
 
 from executor.core.messages import Message, message_to_json
 from executor.hints import notify_soon, wake
-from executor.journal import clean_json
+from executor.journal import clean_json, deadline_from_now
 from executor.models import ACTIVE, AgentVersion, Status, Task
 from executor.statements import CLOSE_STEPS
 from users.models import User
@@ -73,7 +73,8 @@ def retry(task: Task) -> bool:
     """Let a failed task go on from where it failed, and one that was put off go on now. False if there is nothing to go
     on from, and while a task that goes on from this one is at work: it would not know of what comes of this."""
     at_work_after_it = Task.objects.filter(previous=OuterRef("pk"), status__in=ACTIVE)
-    changed = _change(task, Q(status=Status.RETRYING), not_before=Now()) or _change(
+    put_off = Q(status=Status.RETRYING)
+    changed = _change(task, put_off, deadline_at=deadline_from_now(), not_before=Now()) or _change(
         task,
         Q(~Exists(at_work_after_it), status__in=RETRYABLE),
         status=Status.QUEUED,

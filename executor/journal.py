@@ -21,6 +21,7 @@ from uuid import UUID
 
 from django.db import transaction
 from django.db.models import Case, Exists, F, OuterRef, Q, QuerySet, Value, When
+from django.db.models.expressions import Combinable
 from django.db.models.functions import Coalesce, Now
 
 from executor.core.config import AgentConfig
@@ -79,6 +80,11 @@ def _unless_stopping(status: Status) -> Case:
     return Case(When(status=Status.STOPPING, then=Value(Status.STOPPING)), default=Value(status))
 
 
+def deadline_from_now() -> Combinable:
+    """The deadline of a task that was put off, if it goes on now: sooner or later than it was to."""
+    return F("deadline_at") + (Now() - F("not_before"))
+
+
 _CLAIM = update(
     lambda: Task.objects.filter(claimable(), pk=Param("task")),
     status=_unless_stopping(Status.RUNNING),
@@ -88,6 +94,7 @@ _CLAIM = update(
     stalled_attempts=F("stalled_attempts") + 1,
     lease_until=Now() + LEASE,
     started_at=Coalesce("started_at", Now()),
+    deadline_at=Case(When(status=Status.RETRYING, then=deadline_from_now()), default=F("deadline_at")),
     not_before=None,
     error_kind="",
     error="",
@@ -331,7 +338,8 @@ class Journal:
             Task.objects.filter(pk=self.task_id).update(not_before=Now() + wait)
 
     def postpone(self, error: LLMError, seconds: float) -> bool:
-        """Give the task back, to be asked again after `seconds`, which are not part of the time that it may take.
+        """Give the task back, to be asked again after `seconds`. How long it really waits, for the provider and for a
+        worker, is not part of the time that it may take.
 
         False if it is being stopped: then it is still ours.
         """

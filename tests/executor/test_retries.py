@@ -11,6 +11,7 @@ from uuid import UUID
 
 import pytest
 from django.conf import settings
+from django.db.models import F
 from django.db.models.functions import Now
 
 from executor import actions
@@ -81,6 +82,12 @@ def execute(journal: Journal, meanwhile: Meanwhile | None = None) -> tuple[list[
 def is_due(task: Task) -> None:
     """As far as the rows tell: the time has come."""
     Task.objects.filter(pk=task.pk).update(not_before=Now() - timedelta(seconds=1))
+
+
+def pass_by(task: Task, time: timedelta) -> None:
+    """As far as the rows tell: so much time went by while nobody did anything."""
+    times = ("started_at", "deadline_at", "not_before")
+    Task.objects.filter(pk=task.pk).update(**{name: F(name) - time for name in times})
 
 
 def put_off(task: Task) -> None:
@@ -205,10 +212,31 @@ def test_a_person_may_have_it_tried_now(ask: AskServer) -> None:
 def test_waiting_for_the_provider_is_not_part_of_the_time_that_a_task_may_take(ask: AskServer) -> None:
     task = ask(BUSY, max_seconds=10)
     put_off(task)
-    is_due(task)
+    pass_by(task, timedelta(seconds=33))
     left = claimed(task).seconds_left
     assert left is not None
-    assert 35 < left <= 43
+    assert 5 < left <= 10
+
+
+def test_nor_is_waiting_for_a_worker_that_has_time(ask: AskServer) -> None:
+    task = ask(BUSY, Turn(text="Now."), max_seconds=10)
+    put_off(task)
+    pass_by(task, timedelta(minutes=10))
+    journal = claimed(task)
+    assert journal.seconds_left is not None
+    assert 5 < journal.seconds_left <= 10
+    execute(journal)
+    assert ended(task)[0] == "done"
+
+
+def test_who_has_it_tried_now_gives_it_no_more_time(ask: AskServer) -> None:
+    task = ask(BUSY, max_seconds=10)
+    put_off(task)
+    assert actions.retry(task)
+    assert actions.retry(task), "twice is once"
+    left = claimed(task).seconds_left
+    assert left is not None
+    assert 5 < left <= 10
 
 
 # --- replaced --------------------------------------------------------------------------------------------------------
