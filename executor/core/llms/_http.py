@@ -297,5 +297,9 @@ def _sentence(text: Any) -> str:
 
 
 def _blot(text: Any, secret: str) -> Any:
-    # Keys are long; a short one is a placeholder, and blotting it out would only make holes in words.
-    return text.replace(secret, "•••") if isinstance(text, str) and len(secret) >= 8 else text
+    if not isinstance(text, str) or not secret:
+        return text
+    if len(secret) >= 8:
+        return text.replace(secret, "•••")
+    # A short one is a part of many words, where it tells nothing.
+    return re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", "•••", text)

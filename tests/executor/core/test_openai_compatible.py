@@ -614,6 +614,23 @@ def test_error_bodies_of_many_servers_are_understood(status: int, body: Any, kin
     assert status_error(status, body, {}).kind == kind
 
 
+@pytest.mark.parametrize(
+    ("secret", "said", "shown"),
+    [
+        (KEY, f"No such key: x{KEY}x.", "No such key: x•••x."),
+        ("abc", "No such key: abc.", "No such key: •••."),
+        ("s3", "Bad s3, 's3' or s3", "Bad •••, '•••' or •••"),
+        ("ab", "about a cab", "about a cab"),  # A part of a word tells nothing.
+        ("a.c", "abc or a.c", "abc or •••"),
+        ("", "Nothing to hide.", "Nothing to hide."),
+    ],
+)
+def test_a_key_is_blotted_out_however_short_it_is(secret: str, said: str, shown: str) -> None:
+    error = status_error(401, {"error": {"message": said}}, {"x-request-id": said}, secret=secret)
+    assert error.message == f"The provider answered 401: {shown}"
+    assert error.request_id == shown
+
+
 @pytest.mark.parametrize("payload", ["[]", "17", "null", '"text"', '{"choices": 5}', '{"choices": [null]}', "[[[["])
 async def test_no_json_that_a_server_may_send_raises(payload: str) -> None:
     """Served raw, because the fake server only sends what some server really sends."""
