@@ -43,12 +43,18 @@ _HINTS: dict[LLMErrorKind, str] = {
     "overloaded": "The provider is overloaded. Try again in a moment.",
     "server": "The provider had a fault of its own. Try again in a moment.",
     "timeout": "The model took too long to answer. Try again.",
-    "connection": "The model's server could not be reached. Check that it is running, then try again.",
+    "connection": "Check that the model's server is running and can be reached, then try again.",
     "context_too_long": "The conversation is longer than the model can read. Start a new one.",
     "too_large": "The message is larger than the provider accepts. Send less at once.",
     "bad_request": "The provider did not accept the request. The details may help an administrator.",
     "content_filter": "The provider's content filter stopped the answer. Put it differently.",
     "protocol": "The model's server broke off or answered in a form that it should not. Try again.",
+}
+
+# … and what it means once a part of the answer had come.
+_PARTIAL_HINTS: dict[LLMErrorKind, str] = {
+    "connection": "The connection broke off in the middle of the answer. Try again.",
+    "timeout": "The model fell silent in the middle of the answer. Try again.",
 }
 
 
@@ -101,8 +107,15 @@ class LLMError(TaskExecutionError):
         self.status = status
         self.retry_after = retry_after
         self.request_id = request_id
-        self.partial = partial
+        self.partial = False
         self.attempts = attempts
+        if partial:
+            self.mark_partial()
+
+    def mark_partial(self) -> None:
+        """Something of the answer had already been shown."""
+        self.partial = True
+        self.hint = _PARTIAL_HINTS.get(self.kind, self.hint)
 
     @property
     def retryable(self) -> bool:  # type: ignore[override]

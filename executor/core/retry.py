@@ -15,7 +15,6 @@ import asyncio
 import random as random_module
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 from typing import Any
 
 from executor.core.errors import RETRYABLE, LLMError
@@ -65,7 +64,7 @@ async def stream_with_retry(
                             begun = shown or event.usage.total_tokens > 0
                             retry = ModelRetried(event.error, attempt, delay, begun, event.usage)
                             break
-                        event = replace(event, error=_too_long(event.error, delay))
+                        _say_when(event.error, delay)
                 elif not isinstance(event, Started):
                     shown = True
                 yield event
@@ -98,14 +97,8 @@ def _delay(error: LLMError, attempt: int, random: Callable[[], float]) -> float:
     return random() * longest
 
 
-def _too_long(error: LLMError, delay: float) -> LLMError:
+def _say_when(error: LLMError, delay: float) -> None:
     wait = f"{delay:.0f} seconds" if delay < 120 else f"{delay / 60:.0f} minutes"
-    return LLMError(
-        error.kind,
-        f"{error.message.rstrip('.')}. The provider asks to wait {wait} before the next try.",
-        status=error.status,
-        retry_after=error.retry_after,
-        request_id=error.request_id,
-        partial=error.partial,
-        attempts=error.attempts,
-    )
+    if delay >= 7200:
+        wait = f"{delay / 3600:.0f} hours"
+    error.hint = f"The provider asks to wait {wait}. Try again then, or choose another agent."

@@ -150,7 +150,8 @@ class TestASite:
         model_server.script([Answer(fault="429", retry_after="300")])
         done = manage(site.data, "ask", "Hello", "--agent", "busy", "--timeout", "4")
         assert done.returncode == 1
-        assert "The provider asks to wait 5 minutes before the next try. Retrying at " in done.stderr
+        assert "The provider answered 429" in done.stderr
+        assert " Retrying at " in done.stderr
         assert "It is not over yet (retrying) and will go on by itself." in done.stderr
 
     def test_answers_every_suggestion_that_is_shipped(self, site: Site) -> None:

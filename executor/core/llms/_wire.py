@@ -147,7 +147,8 @@ class WireLlm(BaseLlm):
         else:
             for event in answer.close(failed=True):
                 yield event
-            error.partial = answer.shown
+            if answer.shown:
+                error.mark_partial()
             yield Failed(error, answer.message() if answer.message_parts() else None, answer.usage)
 
     async def _open(self, body: JsonDict, idle_timeout: float) -> httpx2.Response:

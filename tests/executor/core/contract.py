@@ -215,6 +215,7 @@ class WireContract(LlmContract):
         model_server.script([Turn(text="one two three four", fault=fault, after=3)])
         end = failed(await ask(llm, "Count."))
         assert end.error.partial
+        assert ("broke off in the middle of the answer" in end.error.hint) == (end.error.kind == "connection")
         assert end.error.retryable
         assert end.partial is not None
         assert end.partial.text == "one two"

@@ -164,8 +164,17 @@ async def test_a_wait_that_is_too_long_fails_at_once_and_says_so() -> None:
     assert waits == []
     assert isinstance(events[-1], Failed)
     error = events[-1].error
-    assert error.message == "Not now. The provider asks to wait 90 seconds before the next try."
+    assert error.message == "Not now."
+    assert error.hint == "The provider asks to wait 90 seconds. Try again then, or choose another agent."
     assert (error.kind, error.retry_after, error.attempts) == ("rate_limit", 90.0, 1)
+
+
+@pytest.mark.parametrize(("delay", "words"), [(119, "119 seconds"), (180, "3 minutes"), (10800, "3 hours")])
+async def test_how_long_to_wait_is_said_once_and_nothing_else_contradicts_it(delay: float, words: str) -> None:
+    (event,), _ = await run(Scripted(failure("rate_limit", delay)))
+    assert isinstance(event, Failed)
+    assert event.error.hint == f"The provider asks to wait {words}. Try again then, or choose another agent."
+    assert "moment" not in event.error.message + event.error.hint
 
 
 async def test_closing_the_retried_stream_closes_the_model_stream() -> None:
