@@ -30,6 +30,7 @@ from executor import probes
 from executor.core.llms.factory import LLMS, llm_class
 from executor.credentials import address_problem, allowed_hosts
 from executor.models import Agent, Probe, Task
+from tools.core.hosts import AllowedHosts
 from users import api_keys
 from users.models import ApiKey, User
 from users.vault import KeyringError, NeedsReentry
@@ -299,9 +300,8 @@ def local_addresses(user: User) -> list[tuple[str, str]]:
     """Name and address of the servers near this one that `user` may connect."""
     addresses = {f"http://127.0.0.1:{port}/v1": name for port, name in LOCAL.items()}
     if allowed_hosts(user) is not None:
-        for host in settings.MODEL_HOSTS:
-            port = urlsplit(f"//{host}").port
-            addresses.setdefault(f"http://{host}/v1", LOCAL.get(port or 80, host))
+        for host in AllowedHosts(settings.MODEL_HOSTS).hosts:
+            addresses.setdefault(f"http://{host}/v1", LOCAL.get(host.port or 80, str(host)))
     return [(name, address) for address, name in addresses.items() if not address_problem(user, address)]
 
 

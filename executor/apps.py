@@ -9,7 +9,7 @@ class ExecutorConfig(AppConfig):
 
     def ready(self) -> None:
         from executor import model_classes
-        from executor.checks import check_agents_file, check_model_classes
+        from executor.checks import check_agents_file, check_model_classes, check_model_hosts
         from executor.housekeeping import housekeeping, tasks_that_exist
         from executor.probes import forget_old
         from tools import resources
@@ -17,6 +17,7 @@ class ExecutorConfig(AppConfig):
         model_classes.register_all(settings.MODEL_CLASSES)
         checks.register(check_model_classes)
         checks.register(check_agents_file)
+        checks.register(check_model_hosts)
         resources.IN_USE.append(tasks_that_exist)
         housekeeping.connect(lambda **_: resources.clean(), weak=False, dispatch_uid="clean resources")
         housekeeping.connect(lambda **_: forget_old(), weak=False, dispatch_uid="forget old probes")

@@ -1,4 +1,5 @@
-"""What is wrong with agents.yaml and MODEL_CLASSES, told at the start and by `manage.py check`. All else works."""
+"""What is wrong with agents.yaml, MODEL_CLASSES and MODEL_HOSTS, told at the start and by `manage.py check`. All else
+works."""
 
 import os
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from django.core import checks
 
 from executor import model_classes
 from executor.agents_file import AgentsFileError, read
+from tools.checks import host_warnings
 
 
 def check_agents_file(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[checks.CheckMessage]:
@@ -30,3 +32,8 @@ def check_model_classes(app_configs: Sequence[AppConfig] | None = None, **kwargs
         checks.Warning(problem, hint="See docs/adding-a-model.md. There is no such agent type now.", id="executor.W002")
         for problem in model_classes.register_all(settings.MODEL_CLASSES)
     ]
+
+
+def check_model_hosts(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """One warning for each entry that is no host."""
+    return host_warnings("MODEL_HOSTS", "executor.W003")

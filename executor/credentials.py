@@ -17,6 +17,7 @@ from executor.core.errors import TaskExecutionError
 from executor.core.llms.base import Endpoint
 from executor.core.llms.factory import llm_class
 from executor.keys import key_variable
+from tools.core.hosts import AllowedHosts, canonical
 from tools.core.http import is_public
 from users import api_keys
 from users.models import ApiKey, User
@@ -87,8 +88,8 @@ def address_problem(user: User, base_url: str) -> str:
     """
     hosts = allowed_hosts(user)
     url = urlsplit(base_url)
-    host = (url.hostname or "").rstrip(".")
-    if hosts is None or not base_url or {host, f"{host}:{_port(url)}"} & {allowed.lower() for allowed in hosts}:
+    host = canonical(url.hostname or "")
+    if hosts is None or not base_url or AllowedHosts(hosts).allow(host, _port(url)):
         return ""
     try:
         is_private = not is_public(ip_address(host))

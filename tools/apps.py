@@ -7,6 +7,7 @@ class ToolsConfig(AppConfig):
     verbose_name = "Tools"
 
     def ready(self) -> None:
-        from tools.checks import check_functions
+        from tools.checks import check_functions, check_hosts
 
         checks.register(check_functions)
+        checks.register(check_hosts)

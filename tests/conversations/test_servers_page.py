@@ -14,6 +14,7 @@ from django.urls import reverse
 
 from conversations import actions
 from conversations.servers import make_agent
+from executor.checks import check_model_hosts
 from executor.models import Agent, Probe
 from tests.conversations.test_pages import HTMX, soup, words
 from tools.registry import reload_registry
@@ -147,6 +148,29 @@ def test_what_the_administrator_allows_is_offered_and_can_be_connected(
     may_add_agents(alice)
     assert [name for name, _ in offered(as_alice)] == ["Ollama", "LM Studio", "llama.cpp", "vLLM"]
     assert connect(as_alice, "http://127.0.0.1:22").status_code == 302
+
+
+@pytest.mark.parametrize(
+    ("entry", "address"),
+    [
+        ("[::1]:8080", "http://[::1]:8080/v1"),
+        ("::1", "http://[::1]/v1"),
+        ("Ollama:11434", "http://ollama:11434/v1"),
+        *((entry, None) for entry in ("http://gpu:1", "gpu:99999", "gpu:x", "[::1", "")),
+    ],
+)
+def test_an_odd_entry_of_what_is_allowed_is_told_in_a_check_and_left_out(
+    as_alice: Client, settings: Any, entry: str, address: str | None
+) -> None:
+    settings.MODEL_HOSTS = [entry]
+    page = soup(as_alice.get(reverse("servers")))
+    assert [button["value"] for button in page.select(".local button")] == ([address] if address else [])
+    if address:
+        assert connect(as_alice, address).status_code == 302
+        assert check_model_hosts() == []
+    elif entry:
+        [warning] = check_model_hosts()
+        assert warning.msg.startswith(f"MODEL_HOSTS: “{entry}” is no host. Write ")
 
 
 # --- models ----------------------------------------------------------------------------------------------------------

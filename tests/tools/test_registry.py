@@ -11,7 +11,7 @@ from django.core.management import call_command
 from django.test import Client
 from django.urls import reverse
 
-from tools.checks import check_functions
+from tools.checks import check_functions, check_hosts
 from tools.core.context import Context, NewFile
 from tools.registry import get_registry, get_toolbox
 from tools.resources import store
@@ -76,6 +76,14 @@ def test_check_warns_of_what_is_broken(dropped: Dropped) -> None:
         ("tools.W003", 30),
         ("tools.W002", 30),
     ]
+
+
+def test_check_warns_of_an_allowed_host_that_is_none(settings: Any) -> None:
+    settings.FETCH_ALLOWED_HOSTS = ["intranet", "[::1]:8080"]
+    assert check_hosts() == []
+    settings.FETCH_ALLOWED_HOSTS = ["http://intranet"]
+    assert [message.id for message in check_hosts()] == ["tools.W004"]
+    assert "FETCH_ALLOWED_HOSTS: “http://intranet” is no host." in str(check_hosts()[0].msg)
 
 
 def test_the_command_lists_functions_with_schema_and_problems(

@@ -7,6 +7,8 @@ from collections.abc import Collection
 
 import httpx2
 
+from tools.core.hosts import AllowedHosts, canonical
+
 # What `is_global` lets through, or does in some versions of Python: for IETF protocols and Oracle's metadata, 6to4
 # relays, Azure's metadata, local NAT64, Teredo and other protocols, documentation, segment routing.
 _REFUSED = [
@@ -45,20 +47,20 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
     So a name that resolves to something else a moment later gains nothing: it is not looked up again. TLS still
     verifies the certificate for the host's name. No proxies, nothing from the environment, no connection kept.
 
-    allowed_hosts: names (or literal addresses) that may lie anywhere, because the administrator said so; with a port
-    ("localhost:11434") at that port only. setting: where the administrator says so.
+    allowed_hosts: those that may lie anywhere, because the administrator said so, as in tools/core/hosts.py; with a
+    port at that port only. setting: where the administrator says so.
     """
 
     def __init__(self, allowed_hosts: Collection[str] = (), *, setting: str = "FETCH_ALLOWED_HOSTS") -> None:
         self._setting = setting
-        self._allowed = {_canonical(host) for host in allowed_hosts}
+        self._allowed = AllowedHosts(allowed_hosts)
         self._inner = httpx2.AsyncHTTPTransport(
             trust_env=False, limits=httpx2.Limits(max_keepalive_connections=0, max_connections=20)
         )
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Raises RefusedAddress, or what httpx2 raises."""
-        host = _canonical(request.url.host)
+        host = canonical(request.url.raw_host.decode("ascii"))
         addresses = await self._resolve(host, request.url.port or (443 if request.url.scheme == "https" else 80))
         failure: httpx2.TransportError | None = None
         for address in addresses:
@@ -77,17 +79,13 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         except (OSError, UnicodeError) as error:
             raise httpx2.ConnectError(f"The host {host} cannot be found.") from error
         addresses = list(dict.fromkeys(ipaddress.ip_address(sockaddr[0]) for *_, sockaddr in found))
-        if not {host, f"{host}:{port}"} & self._allowed and not all(map(is_public, addresses)):
+        if not self._allowed.allow(host, port) and not all(map(is_public, addresses)):
             # One private address among public ones is how rebinding begins, so the whole host is refused.
             raise RefusedAddress(
                 f"The host {host} is not on the public internet, so it is not asked. "
                 f"An administrator can allow it in {self._setting}."
             )
         return addresses
-
-
-def _canonical(host: str) -> str:
-    return host.strip().rstrip(".").lower()
 
 
 def _redirected(request: httpx2.Request, host: str, address: Address) -> httpx2.Request:

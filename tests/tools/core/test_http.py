@@ -76,6 +76,13 @@ async def test_no_spelling_of_this_machine_is_reached(host: str) -> None:
             await client.get(f"http://{host}:9/")
 
 
+@pytest.mark.parametrize("allowed", ["::1", "[::1]:9", "[0:0::1]:9"])
+async def test_an_allowed_host_is_reached_however_it_is_spelled(allowed: str) -> None:
+    async with httpx2.AsyncClient(transport=GuardedTransport([allowed]), trust_env=False) as client:
+        with pytest.raises(httpx2.ConnectError):  # Not RefusedAddress: it was asked, and nobody listens.
+            await client.get("http://[::1]:9/")
+
+
 async def test_a_host_that_is_not_found_says_so() -> None:
     async with httpx2.AsyncClient(transport=GuardedTransport(), trust_env=False) as client:
         with pytest.raises(httpx2.ConnectError, match=r"nowhere\.invalid cannot be found"):
