@@ -15,18 +15,19 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.text import slugify
 from django.utils.timesince import timesince
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from django.views.decorators.http import require_GET, require_POST, require_safe
 
 from conversations.access import get_key
+from conversations.present import key_anchor, wants_key
+from conversations.servers import local_addresses
 from conversations.settings_forms import AddKeyForm, KeyForm, formats, key_providers
 from conversations.views import Request
 from executor import money, probes
 from executor.core.llms.factory import LLMS, llm_class
-from executor.models import Step
+from executor.models import Agent, Step
 from users import api_keys
 from users.models import ApiKey, KeyState, User
 from users.vault import KeyringError
@@ -117,11 +118,13 @@ def keys(request: Request) -> HttpResponse:
 @sensitive_post_parameters("secret")
 @sensitive_variables()
 def add_key(request: Request) -> HttpResponse:
-    """Add one for a provider's own address. It is tested at once."""
-    form = AddKeyForm(request.POST)
-    if form.is_valid() and _store(request, form, form.cleaned_data["provider"], ""):
-        return _to_card(form.cleaned_data["provider"])
-    return _keys(request, form, request.POST.get("provider", ""))
+    """Add one where there is none. It is tested at once."""
+    form = AddKeyForm(request.POST, places=_places(request.user).keys())
+    if form.is_valid():
+        place = form.cleaned_data["provider"], form.cleaned_data["base_url"]
+        if _store(request, form, *place, replace=False):
+            return _to_card(*place)
+    return _keys(request, form, request.POST.get("provider", ""), request.POST.get("base_url", ""))
 
 
 @require_POST
@@ -179,10 +182,10 @@ def key_models(request: Request, key_id: int) -> HttpResponse:
 
 
 @sensitive_variables()
-def _store(request: Request, form: KeyForm, provider: str, base_url: str) -> bool:
+def _store(request: Request, form: KeyForm, provider: str, base_url: str, *, replace: bool = True) -> bool:
     """False if it cannot be; the form says why."""
     try:
-        key = api_keys.add(request.user, provider, form.cleaned_data["secret"], base_url)
+        key = api_keys.add(request.user, provider, form.cleaned_data["secret"], base_url, replace=replace)
     except ValueError as error:
         form.add_error("secret", str(error))
         return False
@@ -195,20 +198,23 @@ def _store(request: Request, form: KeyForm, provider: str, base_url: str) -> boo
 
 def _keys(request: Request, refused: KeyForm | None = None, provider: str = "", base_url: str = "") -> HttpResponse:
     wanted = provider if refused else request.GET.get("for", "")
+    base_url = base_url if refused else request.GET.get("at", "")
     cards = key_cards(request.user, refused, wanted, base_url)
     context = {
         "cards": [card for card in cards if not card.base_url],
         "servers": [card for card in cards if card.base_url],
+        "local": bool(local_addresses(request.user)),
         "is_testing": any(card.key and card.key.is_testing for card in cards),
     }
     return render(request, "conversations/keys.html", context, status=422 if refused else 200)
 
 
 def key_cards(user: User, refused: KeyForm | None = None, wanted: str = "", base_url: str = "") -> list[KeyCard]:
-    """A card for each provider, then one for each other place that the person has a key for."""
+    """A card for each provider, then one for each other place that the person has a key for, or that wants one."""
     own = {(key.provider, key.base_url): key for key in api_keys.live().filter(owner=user).order_by("created_at")}
     places, spent = api_keys.places(user), _spent(own.values())
-    listed = dict.fromkeys([*((name, "") for name in key_providers()), *own])
+    asked = [place for place, wants in _places(user).items() if wants or place == (wanted, base_url)]
+    listed = dict.fromkeys([*asked, *own])
     cards, speaks = [], dict(formats())
     for number, place in enumerate(listed):
         cls = llm_class(place[0]) if place[0] in LLMS else None
@@ -219,7 +225,7 @@ def key_cards(user: User, refused: KeyForm | None = None, wanted: str = "", base
         cards.append(
             KeyCard(
                 provider=place[0],
-                anchor=_anchor(*place),
+                anchor=key_anchor(*place),
                 title=speaks.get(place[0], place[0]) if place[1] else label,
                 base_url=place[1],
                 key=KeyView.of(key, spent.get(key.pk, "Nothing")) if key else None,
@@ -231,6 +237,15 @@ def key_cards(user: User, refused: KeyForm | None = None, wanted: str = "", base
             )
         )
     return cards
+
+
+def _places(user: User) -> dict[tuple[str, str], bool]:
+    """Where `user` can have keys for: the providers, and where an agent of theirs or everybody's asks. True for those
+    that want one, as far as is known without asking."""
+    places = {(name, ""): True for name in key_providers()}
+    for agent in Agent.objects.usable_by(user).filter(api_key_variable="").exclude(base_url=""):
+        places[agent.place] = wants_key(agent) or places.get(agent.place, False)
+    return places
 
 
 def _spent(keys: Iterable[ApiKey]) -> dict[int, str]:
@@ -250,10 +265,5 @@ def _ago(when: datetime) -> str:
     return "Just now" if since < timedelta(minutes=1) else f"{timesince(when, depth=1)} ago"
 
 
-def _anchor(provider: str, base_url: str) -> str:
-    """What the card is called in an address."""
-    return f"{provider}-{slugify(base_url)}" if base_url else provider
-
-
 def _to_card(provider: str, base_url: str = "") -> HttpResponse:
-    return redirect(f"{reverse('keys')}#{_anchor(provider, base_url)}")
+    return redirect(f"{reverse('keys')}#{key_anchor(provider, base_url)}")

@@ -7,12 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from types import MappingProxyType
+from urllib.parse import urlencode
 from uuid import UUID
 
 from django.template.defaultfilters import filesizeformat
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.safestring import SafeString
+from django.utils.text import slugify
 
 from conversations import words
 from conversations.markdown import BlockStream, render
@@ -20,7 +22,7 @@ from conversations.use import AnswerUse, UseView, answer_uses, by_model, task_us
 from executor.core.errors import LLM_ERROR_KINDS
 from executor.core.llms.factory import llm_class
 from executor.core.validation import ResponseInvalid
-from executor.credentials import KeyMissing
+from executor.credentials import KeyMissing, place
 from executor.models import HELD, Agent, Status, Step, Task
 from executor.usage import step_use
 from tools.models import Resource
@@ -132,7 +134,7 @@ class TaskView:
     retry_reason: str
     can_retry: bool
     needs_key: bool
-    provider: str
+    key_url: str
     use: UseView
     models: tuple[tuple[str, str], ...]
     answers: tuple[AnswerUse, ...]
@@ -156,43 +158,55 @@ class AgentView:
     description: str
     is_demo: bool
     suggestions: list[dict[str, str]]
-    #: What people call the provider for which a key is missing, "" if none is, and the name it has in addresses.
+    #: What people call the provider for which a key is missing, or the address for which one may be; "" if none is.
     missing_key: str
-    provider: str
+    perhaps_missing_key: str
+    #: Where it is entered.
+    key_url: str
 
 
 def agent_views(user: User) -> list[AgentView]:
     """The agents that `user` may choose from, in one query; in two if some of them need keys of people."""
     agents = list(Agent.objects.usable_by(user))
-    needing = {agent.pk for agent in agents if not agent.api_key_variable and _needs_key(agent.provider)}
+    needing = {agent.pk for agent in agents if wants_key(agent)}
     places = api_keys.places(user) if needing else set()
-    return [_agent_view(agent, lacks_key=agent.pk in needing and _place(agent) not in places) for agent in agents]
+    return [_agent_view(agent, lacks_key=agent.pk in needing and agent.place not in places) for agent in agents]
 
 
 def _agent_view(agent: Agent, *, lacks_key: bool) -> AgentView:
     return AgentView(
+    is_needed = lacks_key and not agent.base_url
         name=agent.name,
         title=agent.title,
         description=agent.description,
         is_demo=agent.provider == "demo",
         suggestions=agent.suggestions,
-        missing_key=llm_class(agent.provider).label or agent.provider if lacks_key else "",
-        provider=agent.provider,
+        missing_key=place(agent.provider) if is_needed else "",
+        perhaps_missing_key=agent.base_url if lacks_key and not is_needed else "",
+        key_url=key_url(*agent.place),
     )
 
 
-def _needs_key(provider: str) -> bool:
+def wants_key(agent: Agent) -> bool:
+    """Whether a key of people's is needed to ask its model, or may well be: at an address that an administrator gave,
+    and that speaks as a provider does which wants one. A server of one's own tells when it is asked."""
+    if agent.api_key_variable or (agent.base_url and agent.owner_id):
+        return False
     try:
-        return llm_class(provider).needs_key
+        return llm_class(agent.provider).needs_key
     except ValueError:  # A custom one that was taken out of the settings; its tasks will say so.
         return False
 
 
-def _place(agent: Agent) -> tuple[str, str]:
-    try:
-        return agent.provider, api_keys.address(agent.base_url)
-    except ValueError:  # No key is for what is no address.
-        return agent.provider, agent.base_url
+def key_anchor(provider: str, base_url: str = "") -> str:
+    """What the card of a key is called in an address."""
+    return f"{provider}-{slugify(base_url)}" if base_url else provider
+
+
+def key_url(provider: str, base_url: str = "") -> str:
+    """Where a key for this place is entered: the page of keys, with its form open."""
+    query = {"for": provider, **({"at": base_url} if base_url else {})}
+    return f"{reverse('keys')}?{urlencode(query)}#{key_anchor(provider, base_url)}"
 
 
 def task_views(tasks: Iterable[Task], *, every_step: bool = False) -> dict[UUID, TaskView]:
@@ -269,7 +283,7 @@ def task_view(
         retry_reason=words.failure(task.error_kind) if task.not_before else "",
         can_retry=failed,
         needs_key=failed and task.error_kind == KeyMissing.kind,
-        provider=config["provider"],
+        key_url=key_url(config["provider"], config["base_url"]),
         use=task_use(used),
         models=by_model(used),
         answers=answer_uses(steps) if every_step else (),

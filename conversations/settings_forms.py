@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from django import forms
@@ -42,13 +43,20 @@ class KeyForm(forms.Form):
 
 
 class AddKeyForm(KeyForm):
-    provider = forms.CharField(max_length=40, widget=forms.HiddenInput)
+    """`places` are those that keys can be added for: provider and address."""
 
-    def clean_provider(self) -> str:
-        provider: str = self.cleaned_data["provider"]
-        if provider not in key_providers():
-            raise forms.ValidationError("There is no such provider. Reload the page.")
-        return provider
+    provider = forms.CharField(max_length=40, widget=forms.HiddenInput)
+    base_url = forms.CharField(max_length=300, required=False, widget=forms.HiddenInput)
+
+    def __init__(self, data: Any = None, *, places: Collection[tuple[str, str]]) -> None:
+        super().__init__(data)
+        self._places = places
+
+    def clean(self) -> dict[str, Any]:
+        super().clean()
+        if (self.cleaned_data.get("provider"), self.cleaned_data.get("base_url")) not in self._places:
+            raise forms.ValidationError("No key can be added there. Reload the page.")
+        return self.cleaned_data
 
 
 class ServerForm(forms.Form):

@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from ipaddress import ip_address
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from django.conf import settings
 
 from executor.core.config import AgentConfig
-from executor.core.errors import TaskExecutionError
+from executor.core.errors import LLMError, TaskExecutionError
 from executor.core.llms.base import Endpoint
 from executor.core.llms.factory import llm_class
 from executor.keys import key_variable
@@ -51,13 +52,10 @@ def credentials(config: AgentConfig, user: User) -> Credentials:
     if variable := _variable(config):
         return Credentials(Endpoint(config.model, config.base_url, _from_environment(config, variable), hosts))
     key = api_keys.find(user, config.provider, config.base_url)
-    label = llm_class(config.provider).label or config.provider
+    label = place(config.provider, config.base_url)
     if key is None:
-        if llm_class(config.provider).needs_key:
-            raise KeyMissing(
-                f"There is no key for {label} yet.",
-                hint="Add one under Settings → Keys, then try again. The demonstration needs none.",
-            )
+        if needs_key(config.provider, config.base_url):
+            raise KeyMissing(f"There is no key for {label} yet.", hint=_ADD_ONE)
         return Credentials(Endpoint(config.model, config.base_url, "", hosts))
     try:
         secret = api_keys.reveal(key)
@@ -71,6 +69,37 @@ def credentials(config: AgentConfig, user: User) -> Credentials:
         ) from None
     api_keys.touch(key)
     return Credentials(Endpoint(config.model, config.base_url, secret, hosts), key)
+
+
+_ADD_ONE = "Add one under Settings → Keys, then try again. The demonstration needs none."
+
+
+def needs_key(provider: str, base_url: str = "") -> bool:
+    """Whether nothing can be asked there without a key. A server of one's own tells when it is asked."""
+    return not base_url and llm_class(provider).needs_key
+
+
+def place(provider: str, base_url: str = "") -> str:
+    """Where a model is asked, as people call it: the provider, or the address of a server."""
+    return base_url or llm_class(provider).label or provider
+
+
+def refused(used: Credentials, config: AgentConfig, error: LLMError) -> None:
+    """Note that what was `used` was not accepted (401): at the stored key, which says so from now on, or, if none was
+    sent, in `error`, which then is of the kind that a person mends by adding one."""
+    if used.api_key:
+        api_keys.record_check(used.api_key, error.message)
+    elif not used.endpoint.api_key:
+        error.message = f"{place(config.provider, config.base_url)} wants a key, and there is none for it yet."
+        error.hint = _ADD_ONE
+        missing: Any = KeyMissing.kind  # Which no language model says.
+        error.kind = missing
+
+
+def accepted(used: Credentials) -> None:
+    """Take back what was noted at the key, if anything was."""
+    if used.api_key and used.api_key.check_problem:
+        api_keys.record_check(used.api_key, "")
 
 
 def allowed_hosts(user: User) -> frozenset[str] | None:

@@ -22,6 +22,7 @@ from executor.core.config import AgentConfig
 from executor.core.limits import Limits
 from executor.core.llms.factory import LLMS, llm_class
 from executor.keys import key_variable
+from users import api_keys
 from users.models import ApiKey, User
 
 
@@ -161,6 +162,14 @@ class Agent(models.Model):
             return None
         # Plain numbers, however they were typed, so that saving them again is no new version.
         return {"input": f"{Decimal(self.input_price):.4f}", "output": f"{Decimal(self.output_price):.4f}"}
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Provider and address, as keys have them."""
+        try:
+            return self.provider, api_keys.address(self.base_url)
+        except ValueError:  # No key is for what is no address.
+            return self.provider, self.base_url
 
     def current_version(self) -> AgentVersion:
         return self.versions.latest("number")

@@ -108,9 +108,11 @@ async def answer_key_test(key_id: int) -> None:
 async def _test(key: ApiKey) -> str:
     """What there is to say of a key that works. Raises TaskExecutionError, NeedsReentry, KeyringError."""
     owner = key.owner
-    if owner and (problem := await in_database(address_problem, owner, key.base_url)):
+    # Where everybody's agents ask, an administrator has put the address.
+    is_guarded = owner is not None and not await in_database(_is_everybodys, key)
+    if owner and is_guarded and (problem := await in_database(address_problem, owner, key.base_url)):
         raise TaskExecutionError(problem)
-    hosts = await in_database(allowed_hosts, owner) if owner else None
+    hosts = await in_database(allowed_hosts, owner) if owner and is_guarded else None
     secret = await in_database(api_keys.reveal, key)
     endpoint = partial(Endpoint, base_url=key.base_url, api_key=secret, allowed_hosts=hosts)
     model = llm_class(key.provider).test_model
@@ -128,6 +130,11 @@ async def _test(key: ApiKey) -> str:
         await _llm(key.provider, endpoint(model)).list_models()
         return f"It is accepted, but the model it was tested with, {model}, is not available to it."
     return ""
+
+
+def _is_everybodys(key: ApiKey) -> bool:
+    agents = Agent.objects.usable_by(None).filter(provider=key.provider)
+    return any(agent.place == (key.provider, key.base_url) for agent in agents)
 
 
 def _used_there(key: ApiKey) -> list[str]:

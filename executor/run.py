@@ -34,7 +34,7 @@ from executor.core.limits import Spent
 from executor.core.llms.base import BaseLlm
 from executor.core.llms.factory import create_llm
 from executor.core.retry import FALLS_BACK, MAX_POSTPONEMENTS, POSTPONED, postponement
-from executor.credentials import KeyMissing, credentials
+from executor.credentials import Credentials, KeyMissing, accepted, credentials, refused
 from executor.database import in_database
 from executor.history import transcript
 from executor.journal import MAX_STALLED_ATTEMPTS, Journal, LeaseLost, Source
@@ -170,14 +170,19 @@ class Run:
         toolset = Toolset(config.functions, journal.task.user_id, journal.task_id)
         await _load(config)
         messages, spent = await in_database(transcript, journal.task, config.instructions)
-        llm, journal.source = await in_database(_llm, journal, source)
+        llm, used = await in_database(_llm, journal, source)
+        journal.source = replace(source, api_key_id=used.api_key.pk if used.api_key else None)
         solver = TaskSolver(llm, toolset, limits=config.limits)
         try:
             async with aclosing(solver.run(messages, spent, config.response_schema)) as events:
                 async for event in events:
                     await self._record(event, spent, toolset)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, LLMError) and error.kind == "auth":
+                await in_database(refused, used, source.config, error)
             await in_database(journal.commit)  # What was only noted has happened, whatever came after it.
+        if used.api_key and used.api_key.check_problem:
+            await in_database(accepted, used)
             raise
 
     async def _record(self, event: LoopEvent, spent: Spent, toolset: Toolset) -> None:
@@ -303,7 +308,7 @@ class Stalled(TaskExecutionError):
     kind = "stalled"
 
 
-def _llm(journal: Journal, source: Source) -> tuple[BaseLlm, Source]:
+def _llm(journal: Journal, source: Source) -> tuple[BaseLlm, Credentials]:
     """The model of `source`, with the key that it is asked with."""
     config = source.config
     try:
@@ -311,7 +316,7 @@ def _llm(journal: Journal, source: Source) -> tuple[BaseLlm, Source]:
         llm = create_llm(config.provider, found.endpoint, **config.parameters)
     except (ValueError, TypeError) as error:
         raise TaskExecutionError(str(error), hint="An administrator can correct the agent's settings.") from error
-    return llm, replace(source, api_key_id=found.api_key.pk if found.api_key else None)
+    return llm, found
 
 
 def _fallback(journal: Journal, error: TaskExecutionError) -> AgentConfig | None:

@@ -26,8 +26,8 @@ from users.models import ApiKey, KeyState, User
 KEY, OTHER = "sk-canary-of-alice-0123456789-abcd", "sk-canary-of-alice-0123456789-wxyz"
 
 
-def add(client: Client, secret: str = KEY, provider: str = "gpt") -> Any:
-    return client.post(reverse("add_key"), {"provider": provider, "secret": secret})
+def add(client: Client, secret: str = KEY, provider: str = "gpt", base_url: str = "") -> Any:
+    return client.post(reverse("add_key"), {"provider": provider, "secret": secret, "base_url": base_url})
 
 
 def page(client: Client, query: str = "") -> BeautifulSoup:
@@ -235,7 +235,8 @@ def test_many_keys_cost_no_more_queries_than_one(
     page(as_alice)
     for provider in ("claude", "gemini"):
         api_keys.add(alice, provider, KEY)
-    with django_assert_num_queries(5):  # session, person, keys, places, spending
+    # session, person, keys, places, agents, spending; and what the person may
+    with django_assert_num_queries(8):
         as_alice.get(reverse("keys"))
 
 
@@ -248,7 +249,7 @@ def test_the_empty_chat_says_what_an_agent_is_missing(as_alice: Client, alice: U
     assert card
     assert [(link.get_text(), link["href"]) for link in card.select("a")] == [
         ("Add a key", reverse("keys") + "?for=gpt#gpt"),
-        ("Connect Ollama or another local server", reverse("servers")),
+        ("Connect a server", reverse("servers")),
     ]
     assert not found.select("[data-agent=demo] .no-key")
     assert "To talk to GPT, add a key or connect a server" in words(found, "[data-agent=demo]")
@@ -262,6 +263,58 @@ def test_a_key_for_another_place_is_no_key_here(as_alice: Client, alice: User, g
     api_keys.add(alice, provider, KEY, "" if provider == "claude" else "https://gateway.example/v1")
     api_keys.add(alice, "gpt", KEY, "https://gateway.example/v1")
     assert soup(as_alice.get(reverse("home"))).select("[data-agent=gpt] .no-key")
+
+
+GATEWAY = "https://gateway.example/v1"
+
+
+@pytest.mark.parametrize("provider", ["claude", "openai_compatible"])
+def test_the_way_to_a_key_leads_to_the_address_that_the_agent_asks(
+    as_alice: Client, alice: User, gpt: Agent, provider: str
+) -> None:
+    """A member of a site where an administrator made an agent for everybody, and nobody gave the site a key."""
+    Agent.objects.filter(pk=gpt.pk).update(provider=provider, base_url=GATEWAY)
+    gpt.refresh_from_db()
+    gpt.save()
+    found = soup(as_alice.get(reverse("home") + "?agent=gpt"))
+    if provider == "claude":  # What speaks like Anthropic most likely wants a key, too.
+        assert f"It asks {GATEWAY}." in words(found, "[data-agent=gpt] .no-key")
+    turn = actions.send(alice, gpt, "Hello")
+    hold(turn.task).end(Status.FAILED, error=KeyMissing("https://gateway.example/v1 wants a key.", hint="Add one."))
+    link = soup(as_alice.get(turn.conversation.get_absolute_url())).select_one(".failure a")
+    assert link
+    path, anchor = str(link["href"]).split("#")
+    (card,) = soup(as_alice.get(path)).select(f"#{anchor}")
+    assert GATEWAY in card.get_text()
+    assert card.select("details[open]")
+    fields = {str(field["name"]): str(field.get("value", "")) for field in card.select("form input")}
+    assert as_alice.post(reverse("add_key"), {**fields, "secret": KEY}).status_code == 302
+    key = api_keys.find(alice, provider, GATEWAY)
+    assert key
+    assert (key.owner, key.awaits_check) == (alice, True)
+    assert not soup(as_alice.get(reverse("home") + "?agent=gpt")).select("[data-agent=gpt] .no-key")
+
+
+def test_a_key_is_added_only_where_an_agent_of_the_persons_asks(as_alice: Client, bob: User, gpt: Agent) -> None:
+    for base_url, owner, variable in [(GATEWAY, bob, ""), ("https://keyed.example", None, "SOME_API_KEY")]:
+        fields = {"provider": "gpt", "base_url": base_url, "owner": owner, "api_key_variable": variable}
+        Agent.objects.create(name=f"a{len(base_url)}", title="A", **fields)
+        assert add(as_alice, base_url=base_url).status_code == 422
+        assert base_url not in page(as_alice, f"?for=gpt&at={base_url}").get_text()
+    assert add(as_alice, base_url="https://elsewhere.example").status_code == 422
+    assert not ApiKey.objects.exists()
+
+
+def test_a_key_that_was_added_in_another_tab_is_not_replaced(as_alice: Client, alice: User) -> None:
+    add(as_alice)
+    assert "There is a key for this address already: …abcd." in add(as_alice, OTHER).content.decode()
+    assert api_keys.reveal(key_of(alice)) == KEY
+
+
+def test_local_servers_are_offered_to_who_may_connect_them(as_alice: Client, settings: Any) -> None:
+    assert "Ollama" not in words(page(as_alice), "main")
+    settings.MODEL_HOSTS = ["127.0.0.1:11434"]
+    assert "Ollama" in words(page(as_alice), "main")
 
 
 def test_an_agent_with_a_key_of_its_own_misses_none(as_alice: Client, gpt: Agent) -> None:
@@ -282,7 +335,7 @@ def test_a_task_without_a_key_shows_the_same_way_out_and_can_be_tried_again(
     hold(turn.task).end(Status.FAILED, error=KeyMissing("There is no key for OpenAI yet.", hint="Add one."))
     failure = soup(as_alice.get(turn.conversation.get_absolute_url())).select_one(".failure")
     assert failure
-    assert [link.get_text() for link in failure.select("a")] == ["Add a key", "Connect Ollama or another local server"]
+    assert [link.get_text() for link in failure.select("a")] == ["Add a key", "Connect a server"]
     api_keys.add(alice, "gpt", KEY)
     as_alice.post(failure.select_one("button")["formaction"])  # type: ignore[index,arg-type]
     turn.task.refresh_from_db()
