@@ -14,6 +14,7 @@ from django.db.models.functions import Now
 
 from conversations.models import TITLE_LENGTH, Conversation, Turn
 from executor.actions import create_task
+from executor.actions import retry as retry_task
 from executor.core.messages import user as user_message
 from executor.hints import notify_soon, tell_pages_soon
 from executor.models import Agent, Task
@@ -78,6 +79,15 @@ def _send(user: User, agent: Agent, text: str, conversation: Conversation | None
     Conversation.objects.filter(pk=conversation.pk).update(active_at=Now(), seen_at=Now(), agent=agent)
     _tell(task)
     return turn
+
+
+def retry(turn: Turn, agent: Agent | None = None) -> bool:
+    """Try again what failed or was stopped, with `agent` if there is one. See `executor.actions.retry`."""
+    with transaction.atomic():
+        done = retry_task(turn.task, agent.current_version() if agent else None)
+        if done and agent:
+            Conversation.objects.filter(pk=turn.conversation_id).update(agent=agent)
+    return done
 
 
 def rename(conversation: Conversation, title: str) -> None:

@@ -114,6 +114,7 @@ class TaskView:
     status: str
     is_active: bool
     state_label: str
+    agent_name: str
     agent_title: str
     is_demo: bool
     steps: tuple[StepView, ...]
@@ -260,6 +261,7 @@ def task_view(
         status=task.status,
         is_active=task.is_active,
         state_label=_state_label(task, steps, is_writing=text.started),
+        agent_name=config["name"],
         agent_title=config["title"],
         is_demo=config["provider"] == "demo",
         steps=tuple(
@@ -281,7 +283,7 @@ def task_view(
         note=_took_over(config["title"], steps),
         retry_at=task.not_before,
         retry_reason=words.failure(task.error_kind) if task.not_before else "",
-        can_retry=failed,
+        can_retry=failed or (task.status == Status.STOPPED and task.stop_reason == "person"),
         needs_key=failed and task.error_kind == KeyMissing.kind,
         key_url=key_url(config["provider"], config["base_url"]),
         use=task_use(used),

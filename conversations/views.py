@@ -27,6 +27,7 @@ from conversations.present import (
 from conversations.search import search as search_conversations
 from conversations.sidebar import conversation_view, sidebar_groups
 from executor import actions as tasks
+from executor.models import Agent
 from tools.models import Resource
 from tools.resources import get_resource, resource_response
 from users.models import User
@@ -166,8 +167,13 @@ def stop(request: Request, task_id: UUID) -> HttpResponse:
 @require_POST
 @login_required
 def retry(request: Request, task_id: UUID) -> HttpResponse:
+    """With the `agent` that is chosen in the composer, if the page says which."""
     turn = get_turn(request.user, task_id)
-    tasks.retry(turn.task)
+    name = request.POST.get("agent", "")
+    agent = Agent.objects.usable_by(request.user).filter(name=name).first() if name else None
+    if name and agent is None:
+        return _said(request, turn.conversation, "This agent is not available any more. Choose another one.", 422)
+    actions.retry(turn, agent)
     if not request.htmx:
         return redirect(turn.conversation)
     return HttpResponse(fragments.task_retried(task_views([turn.task])[turn.task_id]))

@@ -16,7 +16,7 @@ from executor.models import ACTIVE, AgentVersion, Status, Task
 from executor.statements import CLOSE_STEPS
 from users.models import User
 
-RETRYABLE = (Status.FAILED, Status.NEEDS_ATTENTION)
+RETRYABLE = Q(status__in=(Status.FAILED, Status.NEEDS_ATTENTION)) | Q(status=Status.STOPPED, stop_reason="person")
 #: Nobody works on it: it waits for its turn, for somebody, or for its provider.
 IDLE = (Status.QUEUED, Status.WAITING, Status.RETRYING)
 
@@ -69,15 +69,19 @@ def stop(task: Task, by: Literal["person", "administrator"] = "person") -> bool:
     return changed
 
 
-def retry(task: Task) -> bool:
-    """Let a failed task go on from where it failed, and one that was put off go on now. False if there is nothing to go
-    on from, and while a task that goes on from this one is at work: it would not know of what comes of this."""
+def retry(task: Task, agent_version: AgentVersion | None = None) -> bool:
+    """Let a task that failed, or that its person stopped, go on from there, and one that was put off go on now.
+
+    With an `agent_version` that one goes on with it, unless it was only put off. False if there is nothing to go on
+    from, and while a task that goes on from this one is at work: it would not know of what comes of this.
+    """
     at_work_after_it = Task.objects.filter(previous=OuterRef("pk"), status__in=ACTIVE)
     put_off = Q(status=Status.RETRYING)
     changed = _change(task, put_off, deadline_at=deadline_from_now(), not_before=Now()) or _change(
         task,
-        Q(~Exists(at_work_after_it), status__in=RETRYABLE),
+        RETRYABLE & Q(~Exists(at_work_after_it)),
         status=Status.QUEUED,
+        agent_version=agent_version or task.agent_version,
         not_before=None,
         postponements=0,
         deadline_at=None,
@@ -85,6 +89,7 @@ def retry(task: Task) -> bool:
         error_kind="",
         error_hint="",
         stop_reason="",
+        stop_requested_at=None,
         stalled_attempts=0,
         started_at=None,
         ended_at=None,

@@ -194,9 +194,24 @@ function start() {
 
   // --- The agent of a first message: its note and its suggestions ---
 
-  form.elements.namedItem("agent").addEventListener("change", ({ target }) => {
-    for (const card of document.querySelectorAll("[data-agent]")) card.hidden = card.dataset.agent !== target.value;
+  const agent = form.elements.namedItem("agent");
+  agent.addEventListener("change", () => {
+    for (const card of document.querySelectorAll("[data-agent]")) card.hidden = card.dataset.agent !== agent.value;
+    nameRetries();
   });
+
+  // --- Who is asked when a message is tried again ---
+
+  function nameRetries() {
+    const title = agent.selectedOptions?.[0].textContent ?? form.querySelector(".agent-name").textContent;
+    for (const button of document.querySelectorAll("[data-retry]")) {
+      const label = button.dataset.retry === agent.value ? "Try again" : `Try again with ${title}`;
+      const words = button.querySelector("span");
+      if (words.textContent !== label) words.textContent = label;
+    }
+  }
+  nameRetries();
+  document.addEventListener("htmx:after:settle", nameRetries);
 }
 
 if (form) {

@@ -404,6 +404,33 @@ def test_retry_goes_on_with_what_failed_and_leaves_alone_what_did_not(
     assert Task.objects.get(pk=turn.task_id).status == Status.DONE
 
 
+def test_what_was_stopped_is_tried_again_without_typing_it_again(as_alice: Client, alice: User, demo: Agent) -> None:
+    stopped = actions.send(alice, demo, "Draw a chart")
+    response = as_alice.post(reverse("stop", args=[stopped.task_id]), **HTMX)
+    (button,) = soup(response).select(".foot [data-retry]")
+    as_alice.post(str(button["hx-post"]), **HTMX)
+    assert Task.objects.get(pk=stopped.task_id).status == Status.QUEUED
+
+
+def test_what_failed_is_tried_again_with_the_agent_that_is_chosen_now(
+    as_alice: Client, alice: User, bob: User, demo: Agent
+) -> None:
+    other = Agent.objects.create(name="other", title="Other", provider="demo", position=5)
+    Agent.objects.create(name="bobs", title="Bob's", provider="demo", owner=bob)
+    failed = actions.send(alice, demo, "Fail")
+    fail(failed.task, "It broke.")
+    url = reverse("retry", args=[failed.task_id])
+    refused = as_alice.post(url, {"agent": "bobs"}, **HTMX)
+    assert refused.status_code == 422
+    assert "This agent is not available any more." in refused.content.decode()
+    assert Task.objects.get(pk=failed.task_id).status == Status.FAILED
+    as_alice.post(url, {"agent": "other"}, **HTMX)
+    task = Task.objects.select_related("agent_version").get(pk=failed.task_id)
+    assert (task.status, task.agent_version.agent) == (Status.QUEUED, other)
+    page = as_alice.get(failed.conversation.get_absolute_url())
+    assert soup(page).select_one("#agent option[selected]")["value"] == "other"  # type: ignore[index]
+
+
 # --- files -----------------------------------------------------------------------------------------------------------
 
 

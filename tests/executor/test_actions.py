@@ -142,12 +142,44 @@ def test_a_failed_task_is_not_tried_again_while_the_one_after_it_is_at_work(make
     assert actions.retry(task)
 
 
-@pytest.mark.parametrize("status", [Status.DONE, Status.STOPPED])
-def test_what_did_not_fail_cannot_be_tried_again(make_task: MakeTask, status: Status) -> None:
+@pytest.mark.parametrize(
+    ("status", "reason"), [(Status.DONE, ""), (Status.STOPPED, "iterations"), (Status.STOPPED, "administrator")]
+)
+def test_what_neither_failed_nor_was_stopped_by_its_person_cannot_be_tried_again(
+    make_task: MakeTask, status: Status, reason: str
+) -> None:
     task = make_task()
     assert not actions.retry(task)
-    claimed(task).end(status)
+    claimed(task).end(status, stop_reason=reason)
     assert not actions.retry(task)
+
+
+@pytest.mark.parametrize("put_off", [False, True])
+def test_what_its_person_stopped_can_be_tried_again(make_task: MakeTask, put_off: bool) -> None:
+    task = make_task()
+    journal = claimed(task)
+    seq = journal.begin_model()
+    if put_off:
+        busy = LLMError("rate_limit", "Slow down.")
+        journal.fail_model(seq, busy, "")
+        journal.postpone(busy, 300)
+        assert actions.stop(task)
+    else:
+        assert actions.stop(task)
+        journal.end(Status.STOPPED, partial="Half an")
+    task.refresh_from_db()
+    assert actions.retry(task)
+    assert (task.status, task.error, task.stop_reason, task.stop_requested_at) == ("queued", "", "", None)
+    again = claimed(task)
+    assert again.begin_model() == 2
+
+
+def test_what_is_tried_again_may_go_on_with_another_agent(make_task: MakeTask) -> None:
+    task, other = make_task(), make_task().agent_version
+    other = AgentVersion.objects.create(agent=other.agent, number=99, config={**other.config, "title": "Other"})
+    claimed(task).end(Status.FAILED, error=TaskExecutionError("No."))
+    assert actions.retry(task, other)
+    assert task.agent_version == other
 
 
 def test_a_task_that_needs_attention_can_be_tried_again(make_task: MakeTask) -> None:
