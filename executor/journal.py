@@ -46,7 +46,9 @@ from executor.statements import (
     FINISH_CALL,
     FINISH_MODEL,
     HOLD,
+    OPEN_QUESTIONS,
     PRICE,
+    RECOUNT,
     SAVE_PARTIAL,
     START_CALL,
 )
@@ -142,6 +144,11 @@ class Source:
     api_key_id: int | None = None
     took_over: bool = False
 
+    @property
+    def name(self) -> str:
+        """That of its steps."""
+        return clean(self.config.title)[:64] if self.took_over else ""
+
 
 class Journal:
     """What one acquisition of a task writes down. `elapsed`: seconds since the task was first begun.
@@ -182,15 +189,12 @@ class Journal:
     def recover(self) -> None:
         """Settle what an earlier acquisition left open: half an answer is dropped, a started call is run again only if
         running it twice does no harm."""
-        begun = Step.objects.filter(task=self.task_id, kind=Step.Kind.MODEL, status=Step.Status.STARTED)
-        for seq in begun.exclude(text="", reasoning="").values_list("seq", flat=True):
-            self.break_off(seq)
         with self._transaction():
             self._settle()
 
     # --- the model ---------------------------------------------------------------------------------------------------
 
-    def begin_model(self) -> int:
+    def begin_model(self, *, later: bool = False) -> int:
         """A model step begins. Returns its seq."""
         seq = self._next_seq()
         config = self.source.config
@@ -198,12 +202,13 @@ class Journal:
             BEGIN_MODEL,
             seq=seq,
             fence=self.fence,
-            name=clean(config.title)[:64] if self.source.took_over else "",
+            name=self.source.name,
             provider=config.provider,
             model=config.model,
             api_key=self.source.api_key_id,
         )
-        self.commit()
+        if not later:
+            self.commit()
         return seq
 
     def save_partial(self, seq: int, text: str, reasoning: str) -> None:
@@ -268,10 +273,6 @@ class Journal:
         if not later:
             self.commit()
 
-    def break_off(self, seq: int) -> None:
-        """An answer that had begun is not waited for any more; nobody knows what it costs. Written with what comes."""
-        self._note(PRICE, seq=seq, cost=self._used(NOTHING)["cost"])
-
     # --- functions ---------------------------------------------------------------------------------------------------
 
     def start_tools(self, calls: Sequence[ToolCall]) -> None:
@@ -321,6 +322,7 @@ class Journal:
             error_hint=clean(error.hint) if error else "",
             stop_reason=stop_reason,
         ):
+            self._price_open()
             CLOSE_STEPS.execute(task=self.task_id, partial=clean(partial))
             if error is not None:
                 self._note_failure(error)
@@ -415,13 +417,31 @@ class Journal:
         cost: Decimal | None = Decimal(0)
         if begun or usage.total_tokens:
             cost = _cost(self.source.config, model, usage)
+        self._counts["input_tokens"] += usage.input_tokens
+        self._counts["output_tokens"] += usage.output_tokens
+        return {**asdict(usage), "cost": self._add_cost(cost)}
+
+    def _add_cost(self, cost: Decimal | None) -> Decimal | None:
+        """To that of the task: its `cost` and `unpriced_calls` are the sums of those of its steps."""
         if cost is None:
             self._counts["unpriced_calls"] += 1
         else:
             self._counts["cost"] = (self._counts["cost"] or 0) + cost
-        self._counts["input_tokens"] += usage.input_tokens
-        self._counts["output_tokens"] += usage.output_tokens
-        return {**asdict(usage), "cost": cost}
+        return cost
+
+    def _price_open(self) -> None:
+        """What was asked and is not waited for any more may cost something, and nobody knows what, unless its model is
+        free. An earlier acquisition may have asked, or a model that took over then: its step says whose it was."""
+        questions = OPEN_QUESTIONS.all(task=self.task_id)
+        for step in questions:
+            if step.name == self.source.name:
+                cost = _cost(self.source.config, step.model, NOTHING)
+            else:  # The prices of that agent are not at hand.
+                is_free = price_of(step.provider, step.model, _SOME) == 0
+                cost = Decimal(0) if is_free else None
+            PRICE.execute(task=self.task_id, seq=step.seq, cost=self._add_cost(cost))
+        if questions:
+            RECOUNT.execute(task=self.task_id, **self._counts)
 
     def _next_seq(self) -> int:
         self._counts["head_seq"] += 1
@@ -451,6 +471,7 @@ class Journal:
 
     def _settle(self) -> None:
         """Leave nothing started that nobody works on."""
+        self._price_open()
         started = Step.objects.filter(task=self.task_id, status=Step.Status.STARTED)
         started.filter(kind=Step.Kind.MODEL).update(
             status=Step.Status.FAILED, error_kind="interrupted", error="The worker was interrupted.", ended_at=Now()

@@ -156,8 +156,7 @@ class Run:
                 raise
             logger.warning("Task %s: %s takes over (%s)", self.task_id, fallback.name, error.kind)
             if isinstance(error, KeyMissing):  # Nothing was asked, so nothing is on record.
-                seq = await in_database(journal.begin_model)
-                await in_database(journal.fail_model, seq, error, "")
+                await in_database(journal.fail_model, journal.begin_model(later=True), error, "")
                 self._stream.rows_changed()
             try:
                 await self._solve_with(Source(fallback, took_over=True))
@@ -259,7 +258,6 @@ class Run:
                 raise LeaseLost
             case _:
                 self._closing = True
-                self._break_off()
                 await in_database(self.journal.release)
                 self._stream.close_step()
                 self._stream.rows_changed()
@@ -280,10 +278,6 @@ class Run:
         self._close_step()
         return []
 
-    def _break_off(self) -> None:
-        if self._asking and (self._stream.text or self._stream.reasoning):
-            self.journal.break_off(self._seq)
-
     async def _end(
         self,
         status: Status,
@@ -293,7 +287,6 @@ class Run:
         partial: str = "",
     ) -> list[UUID]:
         self._closing = True
-        self._break_off()
         waiting = await in_database(
             self.journal.end, status, error=error, stop_reason=stop_reason, partial=partial or self._stream.text
         )

@@ -9,7 +9,7 @@ from django.db.models.functions import Coalesce, Now, NullIf
 
 from executor.core.messages import Usage
 from executor.models import HELD, Checkpoint, Step, Task
-from executor.prepared import Param, insert, update
+from executor.prepared import Param, Select, insert, update
 
 #: What the row of a task counts. Only who holds the task changes these, so they are written as they should be.
 COUNTS = (
@@ -34,6 +34,9 @@ def _call() -> QuerySet[Step]:
 # --- the task --------------------------------------------------------------------------------------------------------
 
 HOLD = update(_held, **_COUNTS)
+
+#: Also where it is nobody's any more, in the transaction that began with one of the others.
+RECOUNT = update(lambda: Task.objects.filter(pk=Param("task")), **_COUNTS)
 
 END = update(
     _held,
@@ -115,6 +118,15 @@ FAIL_MODEL = update(
 )
 
 PRICE = update(_step, cost=Param("cost"))
+
+#: What was asked and has no answer yet.
+OPEN_QUESTIONS = Select(
+    lambda: (
+        Step.objects.filter(task=Param("task"), kind=Step.Kind.MODEL, status=Step.Status.STARTED)
+        .order_by("seq")
+        .only("seq", "name", "provider", "model")
+    )
+)
 
 # --- functions -------------------------------------------------------------------------------------------------------
 

@@ -157,7 +157,6 @@ LATE = {
     "finish_tool": lambda journal, seq, one: result(journal, one, "late", False, NewFile("a", b"a", "text/plain")),
     "commit": lambda journal, seq, one: finish(journal, seq, assistant("late"), later=True).commit(),
     "end": lambda journal, seq, one: journal.end(Status.DONE, partial="late"),
-    "break_off": lambda journal, seq, one: (journal.break_off(seq), journal.commit()),
     "postpone": lambda journal, seq, one: journal.postpone(LLMError("rate_limit", "late"), 30),
     "release": lambda journal, seq, one: journal.release(),
 }
