@@ -364,7 +364,7 @@ class Step(models.Model):
             # Everything that usage.py adds up, so that it need not read what was said to find out what that cost.
             models.Index(
                 fields=(
-                    *("task", "kind", "finish_reason", "provider", "model", "api_key", "cost"),
+                    *("task", "kind", "status", "provider", "model", "api_key", "cost"),
                     *("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens"),
                 ),
                 name="step_by_use",

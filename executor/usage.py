@@ -145,10 +145,17 @@ class _Day(TruncDate):
 # --- adding up -------------------------------------------------------------------------------------------------------
 
 
+_REFUSED = ~Q(status=Step.Status.DONE) & Q(cost=0, input_tokens=0, output_tokens=0)
+
+
 def answers() -> QuerySet[Step]:
-    """The steps that may have cost something: the model answered, or the provider counted tokens all the same."""
-    steps = Step.objects.filter(kind=Step.Kind.MODEL).order_by()
-    return steps.exclude(finish_reason="", input_tokens=0, output_tokens=0)
+    """The steps that may have cost something: the model was asked, which is over now, and was not just refused.
+
+    Also an answer that broke off, or was not waited for: its `cost` is NULL, because nobody knows it. What a refusal
+    costs is known, 0. The journal counts the same in a task's `cost` and `unpriced_calls`.
+    """
+    steps = Step.objects.filter(kind=Step.Kind.MODEL).exclude(status=Step.Status.STARTED).order_by()
+    return steps.exclude(_REFUSED)
 
 
 SUMS: dict[str, Any] = {
@@ -168,7 +175,9 @@ def use_of(sums: Mapping[str, Any]) -> Use:
 def step_use(step: Step) -> Use:
     """Of one step; nothing where `answers` would not find it."""
     counts = {name: getattr(step, name) for name in COUNTS}
-    if step.kind != Step.Kind.MODEL or not (step.finish_reason or step.input_tokens or step.output_tokens):
+    if step.kind != Step.Kind.MODEL or step.status == Step.Status.STARTED:
+        return Use()
+    if step.status != Step.Status.DONE and step.cost == 0 and not (step.input_tokens or step.output_tokens):
         return Use()
     return Use(1, **counts, cost=step.cost, unpriced=int(step.cost is None and step.provider != "demo"))
 

@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext, override_settings
 from django.utils import timezone
 
 from executor.models import Agent, Step
-from executor.usage import DEFAULT, Names, Period, Use, cell, csv_rows, people, rows, usage
+from executor.usage import COUNTS, DEFAULT, Names, Period, Use, cell, csv_rows, people, rows, step_use, usage
 from executor.usage_chart import charts, nice_top
 from tests.usage_rows import answered, asked, make_agent, make_key
 from users.models import User
@@ -48,14 +48,41 @@ def test_the_demonstration_needs_no_price(alice: User, demo: Agent) -> None:
     assert (total.answers, total.unpriced, total.price) == (1, 0, "")
 
 
-def test_an_answer_that_broke_off_counts_as_far_as_the_provider_counted_it(alice: User, agent: Agent) -> None:
+NO_TOKENS: dict[str, Any] = dict.fromkeys(COUNTS, 0)
+BROKEN: dict[str, Any] = {"status": Step.Status.FAILED, "finish_reason": ""}
+
+
+def test_an_answer_that_broke_off_counts_and_a_refusal_does_not(alice: User, agent: Agent) -> None:
     turn = asked(alice, agent, "Hello", NOW)
-    failed: dict[str, Any] = {"status": Step.Status.FAILED, "finish_reason": ""}
-    answered(turn, "0.5", **failed)
-    nothing: dict[str, Any] = {"input_tokens": 0, "output_tokens": 0, "cache_read_tokens": 0, "reasoning_tokens": 0}
-    answered(turn, None, seq=2, **failed, **nothing)
+    answered(turn, "0.5", **BROKEN)
+    answered(turn, None, seq=2, **BROKEN, **NO_TOKENS)
+    answered(turn, "0", seq=3, **BROKEN, **NO_TOKENS)
     total = usage(PERIOD, alice).total
-    assert (total.answers, total.unpriced, total.input_tokens) == (1, 0, 1000)
+    assert (total.answers, total.unpriced, total.input_tokens) == (2, 1, 1000)
+    assert total.price == "$0.50 + unknown"
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_counted"),
+    [
+        ({}, True),
+        ({"cost": "0", **NO_TOKENS}, True),
+        ({"cost": None, **NO_TOKENS}, True),
+        ({**BROKEN, "cost": None, **NO_TOKENS}, True),
+        ({**BROKEN, "status": "cancelled", "cost": None, **NO_TOKENS}, True),
+        ({**BROKEN, "cost": "0", "input_tokens": 0}, True),
+        ({**BROKEN, "cost": "0", **NO_TOKENS}, False),
+        ({**BROKEN, "status": "started", "cost": None, **NO_TOKENS}, False),
+        ({"kind": "tool", "cost": None, **NO_TOKENS}, False),
+    ],
+)
+def test_one_answer_and_many_are_counted_alike(
+    alice: User, agent: Agent, fields: dict[str, Any], is_counted: bool
+) -> None:
+    step = answered(asked(alice, agent, "Hello", NOW), **{"cost": "1"} | fields)
+    step.refresh_from_db()
+    assert step_use(step) == usage(PERIOD, alice).total
+    assert step_use(step).answers == is_counted
 
 
 def test_an_answer_of_a_server_that_counts_nothing_has_no_known_price(alice: User, agent: Agent) -> None:
