@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 from allauth.decorators import rate_limit
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.db.models import Count, Q, Sum
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -25,9 +24,9 @@ from conversations.present import key_anchor, wants_key
 from conversations.servers import local_addresses
 from conversations.settings_forms import AddKeyForm, KeyForm, formats, key_providers
 from conversations.views import Request
-from executor import money, probes
+from executor import probes, usage
 from executor.core.llms.factory import LLMS, llm_class
-from executor.models import Agent, Step
+from executor.models import Agent
 from users import api_keys
 from users.models import ApiKey, KeyState, User
 from users.vault import KeyringError
@@ -250,9 +249,8 @@ def _places(user: User) -> dict[tuple[str, str], bool]:
 
 def _spent(keys: Iterable[ApiKey]) -> dict[int, str]:
     """What each key was spent on, in words; keys that were never used are left out."""
-    asked = Step.objects.filter(api_key__in=list(keys), status=Step.Status.DONE).order_by().values("api_key")
-    sums = asked.annotate(known=Sum("cost"), unknown=Count("pk", filter=Q(cost=None)))
-    return {row["api_key"]: money.cost(row["known"], row["unknown"]) for row in sums}
+    asked = usage.answers().filter(api_key__in=list(keys)).values("api_key").annotate(**usage.SUMS)
+    return {row["api_key"]: usage.use_of(row).price for row in asked}
 
 
 def _state(request: Request, key: ApiKey) -> HttpResponse:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 from django.contrib.auth.decorators import login_required
-from django.db.models import F, Q, Sum
+from django.db.models import F, Q
 from django.http import HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
@@ -16,7 +16,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_safe
 
 from conversations.access import get_conversation
-from conversations.models import Conversation, Turn
+from conversations.models import Conversation
 from conversations.use import UseView
 from conversations.views import Request
 from executor import usage as used
@@ -78,26 +78,18 @@ def conversation_usage(request: Request, conversation_id: UUID) -> HttpResponse:
 
 def conversations(period: Period, user: User) -> list[Line]:
     """What the tasks of the period cost by conversation, the dearest ones. One query."""
-    turns = Turn.objects.filter(task__user=user, task__created_at__gte=period.since, conversation__deleted_at=None)
-    sums = (
-        turns.order_by()
-        .values("conversation", "conversation__title")
-        .annotate(
-            answers=Sum("task__model_calls"),
-            reads=Sum("task__input_tokens"),
-            writes=Sum("task__output_tokens"),
-            price=Sum("task__cost"),
-            unpriced=Sum("task__unpriced_calls"),
-        )
-    )
-    some = sums.filter(Q(reads__gt=0) | Q(writes__gt=0) | Q(unpriced__gt=0))
-    dearest = some.order_by(F("price").desc(nulls_last=True), "-reads", "conversation")[:LISTED]
+    steps = used.answers().filter(task__user=user, task__created_at__gte=period.since)
+    kept = steps.filter(task__turn__conversation__in=Conversation.objects.filter(user=user, deleted_at=None))
+    by = ("task__turn__conversation", "task__turn__conversation__title")
+    sums = kept.values(*by).annotate(**used.SUMS)
+    some = sums.filter(Q(sum_input_tokens__gt=0) | Q(sum_output_tokens__gt=0) | Q(unpriced__gt=0))
+    dearest = some.order_by(F("price").desc(nulls_last=True), "-sum_input_tokens", by[0])[:LISTED]
     return [
         Line(
-            row["conversation__title"] or "New chat",
+            row[by[1]] or "New chat",
             "",
-            Use(row["answers"], row["reads"], row["writes"], cost=row["price"], unpriced=row["unpriced"]),
-            Conversation(pk=row["conversation"]).get_absolute_url(),
+            used.use_of(row),
+            Conversation(pk=row[by[0]]).get_absolute_url(),
         )
         for row in dearest
     ]

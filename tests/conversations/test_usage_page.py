@@ -269,6 +269,39 @@ def test_the_numbers_can_be_taken_along(as_alice: Client, alice: User, asked_now
     assert "Hello" not in response.content.decode()
 
 
+def test_the_same_is_told_everywhere_of_answers_that_broke_off_and_of_refusals(
+    as_alice: Client, admin_client: Client, alice: User, asked_now: Turn
+) -> None:
+    key = make_key(alice)
+    nothing: dict[str, Any] = {"finish_reason": "", "input_tokens": 0, "output_tokens": 0, "api_key": key}
+    answered(asked_now, "0.25", api_key=key)
+    answered(asked_now, None, 2, status=Step.Status.CANCELLED, **nothing)
+    answered(asked_now, "0.50", 3, status=Step.Status.FAILED, **nothing | {"input_tokens": 900})
+    answered(asked_now, "0", 4, status=Step.Status.FAILED, **nothing)
+    conversation = asked_now.conversation
+    price = "$0.75 + unknown"
+    chat = soup(as_alice.get(conversation.get_absolute_url()))
+    assert words(chat, ".foot .use") == [f"2k tokens · {price}"]
+    menu = soup(as_alice.get(reverse("conversation_usage", args=[conversation.pk])))
+    (facts,) = words(menu, "main dl.facts") or words(menu, "main dl")
+    assert "Answers 3" in facts
+    assert f"Cost {price}" in facts
+    settings = soup(as_alice.get(reverse("usage")))
+    for table in ("Models", "Agents", "Keys", "Conversations"):
+        (row,) = words(settings, f"[aria-label='{table}'] tbody tr")
+        assert row.endswith(price), table
+        assert " 3 1,900 " in row, table
+    (line,) = csv.DictReader(as_alice.get(reverse("usage_csv")).content.decode().splitlines())
+    assert (line["answers"], line["cost_usd"], line["answers_without_price"]) == ("3", "0.75000000", "1")
+    card = soup(as_alice.get(reverse("keys")))
+    assert words(card, "#gpt .facts dd")[-1] == price
+    task = soup(admin_client.get(reverse("admin:executor_task_change", args=[asked_now.task_id])))
+    costs = [row.select("td")[4].get_text() for row in task.select("table.steps tbody tr")]
+    assert costs == ["$0.25", "price unknown", "$0.50", ""]
+    listed = soup(admin_client.get(reverse("admin:executor_task_changelist")))
+    assert words(listed, ".field-price") == [price]
+
+
 def test_what_the_tools_did_costs_no_tokens(as_alice: Client, asked_now: Turn) -> None:
     Step.objects.create(task=asked_now.task, seq=1, kind=Step.Kind.TOOL, status=Step.Status.DONE, fence=1, name="draw")
     page = soup(as_alice.get(asked_now.conversation.get_absolute_url()))
