@@ -124,6 +124,22 @@ def test_a_live_page_equals_a_fresh_one_after_trying_again(tab: Tab, model_serve
     check_equal(tab)
 
 
+def test_trying_again_asks_the_agent_that_is_chosen_now_and_says_so(tab: Tab, model_server: ModelServer) -> None:
+    model_server.script([Turn(fault="400")])
+    tab.say("What is 15 % of 80?")
+    tab.wait_until_over("failed")
+    again = tab.page.get_by_role("button", name="Try again")
+    expect(again).to_have_text("Try again")
+    picker = tab.page.get_by_label("Agent", exact=True)
+    title = picker.locator("option[value=demo]").inner_text()
+    picker.select_option("demo")
+    expect(again).to_have_text(f"Try again with {title}")
+    again.click()
+    tab.wait_until_over()
+    assert "12" in tab.words()
+    check_equal(tab)
+
+
 def test_a_live_page_equals_a_fresh_one_while_something_runs(tab: Tab) -> None:
     """The steps and the finished blocks of a task that hangs on its next question."""
     tab.say(
