@@ -24,7 +24,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from conversations import words
 from conversations.access import get_own_agent, get_probe
-from conversations.settings_forms import OwnAgentForm, ServerForm
+from conversations.settings_forms import KeyForm, OwnAgentForm, ServerForm
 from conversations.views import Request
 from executor import probes
 from executor.core.llms.factory import LLMS, llm_class
@@ -32,7 +32,7 @@ from executor.credentials import address_problem, allowed_hosts
 from executor.models import Agent, Probe, Task
 from tools.core.hosts import AllowedHosts
 from users import api_keys
-from users.models import ApiKey, User
+from users.models import ApiKey, KeyState, User
 from users.vault import KeyringError, NeedsReentry
 
 #: Where servers on the same machine usually listen.
@@ -191,6 +191,12 @@ def _key_of_their_own(user: User, probe: Probe) -> ApiKey | None:
     return there.filter(owner=user).first()
 
 
+def _failed_key(user: User, probe: Probe) -> ApiKey | None:
+    """The key of `user` there, if it may as well be replaced."""
+    key = api_keys.live().filter(owner=user, provider=probe.provider, base_url=probe.base_url).first()
+    return key if key and key.state in (KeyState.FAILED, KeyState.NEEDS_REENTRY) else None
+
+
 def _may_share_keys(user: User) -> bool:
     return user.is_staff and user.has_perm("users.add_apikey")
 
@@ -284,14 +290,16 @@ def delete_agent(request: Request, agent_id: int) -> HttpResponse:
 
 def _servers(request: Request, form: ServerForm | None = None) -> HttpResponse:
     own = Agent.objects.filter(owner=request.user, enabled=True)
+    keys = api_keys.live().filter(owner=request.user)
+    connected = dict.fromkeys([agent.place for agent in own] + [(key.provider, key.base_url) for key in keys])
     context = {
         "form": form or ServerForm(user=request.user),
         "local": local_addresses(request.user),
         "agents": [{"agent": agent, "host": _host(agent.base_url, agent.provider)} for agent in own],
         "keys": [
-            {"id": key.pk, "label": _host("", key.provider)}
-            for key in api_keys.live().filter(owner=request.user, base_url="").order_by("provider")
+            {"id": key.pk, "label": _host("", key.provider)} for key in keys.filter(base_url="").order_by("provider")
         ],
+        "connected": [{"provider": provider, "base_url": base_url} for provider, base_url in connected if base_url],
     }
     return render(request, "conversations/servers.html", context, status=422 if form else 200)
 
@@ -325,6 +333,8 @@ def _models(request: Request, probe: Probe, tried: TriedView | None) -> dict[str
         "q": query,
         "tried": tried,
         "may_share": request.user.has_perm("executor.add_agent"),
+        "key_form": KeyForm(),
+        "failed_key": _failed_key(request.user, probe),
         "own_key": _key_of_their_own(request.user, probe),
         "may_share_key": _may_share_keys(request.user),
     }

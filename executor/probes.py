@@ -22,7 +22,7 @@ from executor.core.events import Failed, ReasoningDelta, TextDelta
 from executor.core.llms.base import BaseLlm, Endpoint
 from executor.core.llms.factory import create_llm, llm_class
 from executor.core.messages import user as user_message
-from executor.credentials import address_problem, allowed_hosts, credentials
+from executor.credentials import address_problem, allowed_hosts, credentials, refused
 from executor.database import in_database
 from executor.hints import ask_worker
 from executor.models import Agent, Probe
@@ -160,11 +160,17 @@ async def answer_probe(probe_id: UUID) -> None:
             # Some want a model's name before they list all.
             model = probe.model or cls.test_model
             config = AgentConfig("", cls.label, probe.provider, model, probe.base_url, is_personal=True)
-            llm = _llm(probe.provider, (await in_database(credentials, config, probe.user)).endpoint)
-            if probe.model:
-                await _answer(llm)
-            else:
-                found = await llm.list_models()
+            used = await in_database(credentials, config, probe.user)
+            llm = _llm(probe.provider, used.endpoint)
+            try:
+                if probe.model:
+                    await _answer(llm)
+                else:
+                    found = await llm.list_models()
+            except LLMError as error:
+                if error.kind == "auth":
+                    await in_database(refused, used, config, error)
+                raise
     except TaskExecutionError as error:
         problem = error.message
     except TimeoutError:

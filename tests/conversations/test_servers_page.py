@@ -197,6 +197,37 @@ def test_a_server_that_cannot_be_asked_says_why_and_can_be_asked_again(as_alice:
     assert Probe.objects.count() == 2
 
 
+def test_a_server_that_wants_a_key_is_given_one_right_there(as_alice: Client, alice: User) -> None:
+    def ask_with(secret: str) -> None:
+        probe = answer(Probe.objects.latest("created_at"), problem="https://models.example/v1 wants a key.")
+        (form,) = soup(as_alice.get(reverse("server", args=[probe.pk]))).select("#models form:has([name=secret])")
+        fields = {str(field["name"]): str(field.get("value", "")) for field in form.select("input")}
+        assert (fields["base_url"], fields["provider"]) == (ADDRESS, "claude")
+        assert as_alice.post(str(form["action"]), {**fields, "secret": secret}).status_code == 302
+
+    connect(as_alice, provider="claude")
+    ask_with("sk-the-wrong-one-0123456789-wxyz")
+    api_keys.record_check(ApiKey.objects.get(), "The provider answered 401.")
+    ask_with(KEY)  # What is known not to work need not be asked about.
+    assert api_keys.reveal(api_keys.live().get()) == KEY
+    assert Probe.objects.count() == 3
+
+
+def test_servers_are_remembered_by_the_agents_and_keys_that_they_are_for(
+    as_alice: Client, as_bob: Client, alice: User
+) -> None:
+    make_agent(alice, "openai_compatible", ADDRESS, "m")
+    make_agent(alice, "openai_compatible", ADDRESS, "n")
+    make_agent(alice, "gpt", "", "gpt-6.1-sol")
+    api_keys.add(alice, "claude", KEY, "https://other.example")
+    forms = soup(as_alice.get(reverse("servers"))).select("section:has(#connected) form")
+    assert [form.select_one("[name=base_url]")["value"] for form in forms] == [ADDRESS, "https://other.example"]  # type: ignore[index]
+    fields = {str(field["name"]): str(field["value"]) for field in forms[1].select("input")}
+    assert as_alice.post(str(forms[1]["action"]), fields).status_code == 302
+    assert (Probe.objects.get().provider, Probe.objects.get().base_url) == ("claude", "https://other.example")
+    assert not soup(as_bob.get(reverse("servers"))).select("#connected")
+
+
 def test_many_models_are_searched(as_alice: Client, alice: User) -> None:
     probe = probed(alice, *(f"family-{number:03}" for number in range(100)), "Qwen/qwen3:8b")
     assert len(names(as_alice, probe)) == 40
