@@ -240,10 +240,14 @@ def functions() -> str:
 
 def agents() -> str:
     """People have somebody to talk to."""
-    names = list(Agent.objects.usable_by(None).values_list("name", flat=True))
-    if not names:
+    variables = dict(Agent.objects.usable_by(None).values_list("name", "api_key_variable"))
+    if not variables:
         raise Ill("No agent is enabled.", "Run `manage.py load_agents`, or enable one in admin under Agents.")
-    return f"Enabled: {', '.join(names)}."
+    # The processes of the site may have another environment than this command, so it is a warning.
+    needed = [(variable, name) for name, variable in variables.items() if variable]
+    missing = [f"{variable} ({name}’s key)" for variable, name in needed if not os.environ.get(variable)]
+    warning = f" Not set in this environment: {', '.join(missing)}." if missing else ""
+    return f"Enabled: {', '.join(variables)}.{warning}"
 
 
 def python() -> str:

@@ -6,9 +6,9 @@ import os
 from datetime import timedelta
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin.utils import flatten_fieldsets
-from django.db.models import Count, F, OuterRef, QuerySet, Subquery
+from django.db.models import Count, F, Max, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce, Now
 from django.forms.widgets import Script
 from django.http import HttpRequest
@@ -130,6 +130,12 @@ class AgentAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscriptab
         # The form itself adds the fields of the providers.
         return super().get_form(request, obj, change, **{**kwargs, "fields": flatten_fieldsets(self.fieldsets)})
 
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        """A new agent comes behind the others, so that the one that is preselected stays so."""
+        last = Agent.objects.aggregate(last=Max("position"))["last"]
+        position = {} if last is None else {"position": str(last + 1)}
+        return {**position, **super().get_changeform_initial_data(request)}
+
     def get_queryset(self, request: HttpRequest) -> QuerySet[Agent]:
         tasks = Task.objects.filter(agent_version__agent=OuterRef("pk")).order_by().values("agent_version__agent")
         found: QuerySet[Agent] = super().get_queryset(request)
@@ -142,6 +148,9 @@ class AgentAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscriptab
 
     def save_model(self, request: HttpRequest, obj: Agent, form: Any, change: bool) -> None:
         """Only what was changed. The forms see to it that nobody's change undoes somebody else's unnoticed."""
+        if (not change or "api_key_variable" in form.changed_data) and not _is_set(obj.api_key_variable):
+            warning = f"{obj.api_key_variable} is not set in this environment, so the agent has no key yet."
+            self.message_user(request, f"{warning} Set it and start AgentSite again.", messages.WARNING)
         if not change:
             obj.save()
             return
@@ -168,7 +177,7 @@ class AgentAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscriptab
         if not agent.api_key_variable:
             needed = agent.provider in LLMS and llm_class(agent.provider).needs_key
             return mark("idle", "Each person’s own key, or the site’s." if needed else "None is needed.")
-        if os.environ.get(agent.api_key_variable):
+        if _is_set(agent.api_key_variable):
             return mark("done", f"{agent.api_key_variable} is set.")
         return mark("failed", f"{agent.api_key_variable} is not set. Set it and start AgentSite again.")
 
@@ -181,6 +190,10 @@ class AgentAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscriptab
             return mark("done", "None: every function found can be called.")
         items = format_html_join("", "<li>{}</li>", ((problem,) for problem in problems))
         return format_html('<ul class="problems">{}</ul>', items)
+
+
+def _is_set(variable: str) -> bool:
+    return not variable or bool(os.environ.get(variable))
 
 
 def _provider_fieldset(name: str, *, shown: bool, agent: Agent | None) -> tuple[str, dict[str, Any]]:

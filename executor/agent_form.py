@@ -69,7 +69,8 @@ class AgentForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable
         required=False,
         max_length=300,
         widget=forms.TextInput(attrs={"class": "vTextField", "placeholder": "http://127.0.0.1:11434/v1"}),
-        help_text="Where an OpenAI-compatible server answers, with its /v1. Other providers: empty for their own.",
+        help_text="Where an OpenAI-compatible server answers, with its /v1. For any other provider: a gateway or proxy "
+        "that answers as it does; empty for its own address.",
     )
     fallback = FallbackField(
         queryset=Agent.objects.none(),

@@ -13,11 +13,13 @@ class ExecutorConfig(AppConfig):
         from executor.housekeeping import housekeeping, tasks_that_exist
         from executor.probes import forget_old
         from tools import resources
+        from users import api_keys
 
         model_classes.register_all(settings.MODEL_CLASSES)
         checks.register(check_model_classes)
         checks.register(check_agents_file)
         checks.register(check_model_hosts)
+        api_keys.PROVIDERS.append(model_classes.key_providers)
         resources.IN_USE.append(tasks_that_exist)
         housekeeping.connect(lambda **_: resources.clean(), weak=False, dispatch_uid="clean resources")
         housekeeping.connect(lambda **_: forget_old(), weak=False, dispatch_uid="forget old probes")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from executor.core.llms.factory import register
+from executor.core.llms.factory import LLMS, llm_class, register
 
 
 def register_all(entries: Iterable[str]) -> list[str]:
@@ -19,3 +19,8 @@ def register_all(entries: Iterable[str]) -> list[str]:
         except ValueError as error:
             problems.append(f"MODEL_CLASSES, {entry}: {error}")
     return problems
+
+
+def key_providers() -> dict[str, str]:
+    """The agent types for which a key can be stored, and what people call them."""
+    return {name: llm_class(name).label or name for name in LLMS if name != "demo"}

@@ -45,6 +45,11 @@ class NewKeyForm(SharingForm):
     class Meta(SharingForm.Meta):
         fields = ("provider", "base_url", *SharingForm.Meta.fields)  # type: ignore[assignment]
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        choices = {name: label for providers in api_keys.PROVIDERS for name, label in providers().items()}
+        self.fields["provider"] = forms.ChoiceField(choices=[("", "Choose one"), *choices.items()])
+
     def clean_base_url(self) -> str:
         try:
             return api_keys.address(self.cleaned_data["base_url"])

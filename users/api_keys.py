@@ -4,7 +4,7 @@ What people must see of a key is on the row: `fingerprint`, `state`, `last_used_
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from urllib.parse import urlsplit, urlunsplit
 
@@ -25,6 +25,9 @@ LONGEST = 4000  # Characters. Keys of today have up to some 200; signed tokens c
 SHOWABLE = 24  # Of a key this long, four characters are no help to who guesses the others.
 TOUCH_EVERY = timedelta(minutes=1)
 ATTEMPTS = 50  # Each one that fails is somebody else's success.
+
+#: Each gives providers that take keys, by name, and what people call them. Apps that ask providers add to it.
+PROVIDERS: list[Callable[[], dict[str, str]]] = []
 
 
 class KeyThere(ValueError):

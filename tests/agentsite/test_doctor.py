@@ -107,6 +107,16 @@ def test_agents() -> None:
     assert doctor.agents() == "Enabled: helper."
 
 
+@pytest.mark.django_db
+def test_agents_whose_keys_are_not_set_here_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HELPER_KEY", "set")
+    Agent.objects.update(enabled=False)
+    for position, variable in enumerate(("HELPER_KEY", "OTHER_KEY")):
+        name = variable.partition("_")[0].lower()
+        Agent.objects.create(name=name, title=name, provider="gpt", api_key_variable=variable, position=position)
+    assert doctor.agents() == "Enabled: helper, other. Not set in this environment: OTHER_KEY (other’s key)."
+
+
 def test_the_sandbox_is_honestly_off() -> None:
     with pytest.raises(doctor.Off, match="Not part of this version"):
         doctor.sandbox()

@@ -223,6 +223,28 @@ class TestSettingsOfAProvider:
         assert not page.select("[name^=parameter-]")
 
 
+class TestANewAgent:
+    def test_comes_behind_the_others_unless_one_says_where(self, as_dora: Client, demo: Agent) -> None:
+        Agent.objects.filter(pk=demo.pk).update(position=4)
+        assert one(soup(as_dora), "#id_position")["value"] == "5"
+        assert one(soup(as_dora, position="2"), "#id_position")["value"] == "2"
+
+    def test_is_the_first_where_there_is_none(self, as_dora: Client) -> None:
+        Agent.objects.all().delete()
+        assert one(soup(as_dora), "#id_position")["value"] == "0"
+
+    def test_is_saved_with_a_warning_if_its_key_is_not_set_here(
+        self, as_dora: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HELPER_KEY", "set")
+        for variable, warned in (("HELPER_KEY", False), ("OTHER_KEY", True)):
+            form = agent_form(**GPT, api_key_variable=variable)
+            saved = as_dora.post(reverse(ADD), form, follow=True).content.decode()
+            assert helper().api_key_variable == variable
+            assert (f"{variable} is not set in this environment" in saved) == warned
+            helper().delete()
+
+
 class TestAModel:
     def test_is_suggested_of_the_chosen_provider(self, as_dora: Client, demo: Agent) -> None:
         assert known_models()["gpt"][0] == "gpt-6.1-sol"

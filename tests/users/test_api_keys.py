@@ -410,7 +410,8 @@ class TestInAdmin:
             ({"key": CANARY * 200}, "has at most 4000 characters"),
             ({"key": ""}, "This field is required"),
             ({"base_url": "host"}, "The address must look like"),
-            ({"provider": "g p t"}, "Enter a valid “slug”"),
+            ({"provider": "no_such"}, "Select a valid choice. no_such is not one of the available choices"),
+            ({"provider": "demo"}, "Select a valid choice."),
             ({"label": "a\u202eb"}, "Use one line"),
             ({"groups": "team"}, "Tick this as well"),
             ({"restricted": "on"}, "Choose a group"),
@@ -425,6 +426,12 @@ class TestInAdmin:
         assert sentence in refused.content.decode()
         assert not tells(refused.content.decode())
         assert not ApiKey.objects.exists()
+
+    def test_providers_that_take_keys_are_offered_by_name(self, client: Client) -> None:
+        page = client.get(reverse(self.ADD)).content.decode()
+        for name in ("gpt", "claude", "gemini", "openai_compatible"):
+            assert f'<option value="{name}">' in page
+        assert '<option value="demo">' not in page
 
     def test_a_keyring_that_is_wrong_is_said(self, client: Client, settings: Any, alice: User) -> None:
         key = add(alice, "gpt", CANARY)
