@@ -82,6 +82,7 @@ class KeyView:
 _STATES = {
     KeyState.READY: ("Works", "ok"),
     KeyState.FAILED: ("Failed its test", "danger"),
+    KeyState.UNTESTED: ("Not tested", "warn"),
     KeyState.NEEDS_REENTRY: ("Needs re-entry", "warn"),
     KeyState.REVOKED: ("Revoked", ""),
 }

@@ -17,7 +17,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from executor.core.config import AgentConfig
-from executor.core.errors import LLMError, TaskExecutionError
+from executor.core.errors import RETRYABLE, LLMError, TaskExecutionError
 from executor.core.events import Failed, ReasoningDelta, TextDelta
 from executor.core.llms.base import BaseLlm, Endpoint
 from executor.core.llms.factory import create_llm, llm_class
@@ -27,7 +27,7 @@ from executor.database import in_database
 from executor.hints import ask_worker
 from executor.models import Agent, Probe
 from users import api_keys
-from users.models import ApiKey, User
+from users.models import UNTESTED, ApiKey, User
 from users.vault import KeyringError, NeedsReentry
 
 logger = logging.getLogger(__name__)
@@ -40,6 +40,8 @@ KEY_TEST_WITHIN = 25.0
 #: … and that a model may take, which a local server perhaps reads from a disk first.
 ANSWER_WITHIN = 90.0
 KEPT_FOR = timedelta(days=1)
+# Of the key that was sent, these say nothing.
+_UNANSWERED = RETRYABLE - {"protocol"}
 # Of a server's models, these do not talk.
 _SILENT = ("embed", "rerank", "whisper", "tts", "moderation", "image", "dall-e")
 
@@ -94,9 +96,9 @@ async def answer_key_test(key_id: int) -> None:
         async with asyncio.timeout(KEY_TEST_WITHIN):
             note = await _test(key)
     except TaskExecutionError as error:
-        problem = error.message
+        problem = f"{UNTESTED}{error.message}" if error.kind in _UNANSWERED else error.message
     except TimeoutError:
-        problem = f"There was no answer within {KEY_TEST_WITHIN:g} seconds."
+        problem = f"{UNTESTED}There was no answer within {KEY_TEST_WITHIN:g} seconds."
     except (NeedsReentry, KeyringError) as error:
         problem = str(error)
     except Exception:

@@ -100,6 +100,10 @@ class FirstAdminToken(models.Model):
         return f"valid until {self.expires_at:%Y-%m-%d %H:%M} UTC"
 
 
+#: How the problem of a key begins of which nothing was learnt, as nobody answered.
+UNTESTED = "Could not be tested: "
+
+
 class KeyState(StrEnum):
     """What can be said of an API key."""
 
@@ -107,6 +111,7 @@ class KeyState(StrEnum):
     NEEDS_REENTRY = "needs re-entry"
     REVOKED = "revoked"
     FAILED = "failed its test"
+    UNTESTED = "could not be tested"
 
 
 class ApiKey(models.Model):
@@ -192,4 +197,6 @@ class ApiKey(models.Model):
             return KeyState.REVOKED
         if self.broken or not vault.knows(self.secret):
             return KeyState.NEEDS_REENTRY
+        if self.check_problem.startswith(UNTESTED):
+            return KeyState.UNTESTED
         return KeyState.FAILED if self.check_problem else KeyState.READY

@@ -140,6 +140,8 @@ def test_a_key_tells_how_its_test_went(as_alice: Client, alice: User) -> None:
     found = page(as_alice)
     assert words(found, "#gpt .tag") == "Failed its test"
     assert words(found, "#gpt .key-problem") == "The provider answered 401: Incorrect API key provided: •••."
+    api_keys.record_check(key, "Could not be tested: https://api.openai.com could not be reached.")
+    assert words(page(as_alice), "#gpt .tag") == "Not tested"
     api_keys.record_check(key, "", "It is accepted, but the model …")
     found = page(as_alice)
     assert (words(found, "#gpt .tag"), words(found, "#gpt .key-problem")) == ("Works", "")

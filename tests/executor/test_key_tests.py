@@ -123,10 +123,27 @@ def test_a_key_that_is_known_and_may_not_ask_has_failed(
 
 
 def test_a_test_that_works_takes_back_the_one_that_failed(ada: User, model_server: ModelServer) -> None:
-    model_server.script([Turn(fault="500")])
+    model_server.script([Turn(fault="403")])
     key = after_a_test(api_keys.add(ada, "gpt", RIGHT, model_server.base_url))
     assert key.state == KeyState.FAILED
     assert after_a_test(key).state == KeyState.READY
+
+
+@pytest.mark.parametrize(
+    ("base_url", "reason"),
+    [
+        ("http://127.0.0.1:1/v1", "http://127.0.0.1:1 could not be reached"),
+        ("http://nowhere.invalid/v1", "The name in http://nowhere.invalid could not be looked up."),
+    ],
+)
+def test_a_key_whose_server_does_not_answer_has_not_failed(
+    ada: User, settings: Any, base_url: str, reason: str
+) -> None:
+    settings.MODEL_HOSTS = ["127.0.0.1:1", "nowhere.invalid:80"]
+    key = after_a_test(api_keys.add(ada, "gpt", RIGHT, base_url))
+    assert key.state == KeyState.UNTESTED
+    assert key.check_problem.startswith(f"Could not be tested: {reason}")
+    assert "Errno" not in key.check_problem
 
 
 def test_a_key_that_was_revoked_meanwhile_is_sent_nowhere(ada: User, model_server: ModelServer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 import ssl
 import time
 from collections.abc import Mapping
@@ -228,6 +229,8 @@ def transport_error(error: Exception, *, address: str, idle_timeout: float) -> L
     import httpx2
 
     cause = error if isinstance(error, httpx2.RequestError | RefusedAddress) else error.__cause__ or error
+    if _is_unknown_name(error):
+        return LLMError("connection", f"The name in {address} could not be looked up. Is the network down?")
     if isinstance(cause, RefusedAddress):
         return LLMError("bad_request", str(cause))
     if isinstance(cause, httpx2.ConnectTimeout):
@@ -237,9 +240,15 @@ def transport_error(error: Exception, *, address: str, idle_timeout: float) -> L
     if isinstance(cause, httpx2.TimeoutException | TimeoutError):
         return LLMError("timeout", f"{address} sent nothing for {idle_timeout:g} seconds.")
     if isinstance(cause, httpx2.ConnectError):
-        why = _sentence(str(cause))
+        why = re.sub(r"^\[Errno -?\d+\] ", "", _sentence(str(cause)))
         return LLMError("connection", f"{address} could not be reached{': ' + why if why else '.'}")
     return LLMError("connection", f"{address} broke off the connection.")
+
+
+def _is_unknown_name(error: BaseException | None) -> bool:
+    while error and not isinstance(error, socket.gaierror):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def retry_after(headers: Mapping[str, str], *, now: float | None = None) -> float | None:
