@@ -19,6 +19,7 @@ from django.utils.text import slugify
 from conversations import words
 from conversations.markdown import BlockStream, render
 from conversations.use import AnswerUse, UseView, answer_uses, by_model, task_use
+from executor.advice import YOUR_KEY
 from executor.core.errors import LLM_ERROR_KINDS
 from executor.core.llms.factory import llm_class
 from executor.core.validation import ResponseInvalid
@@ -135,6 +136,7 @@ class TaskView:
     retry_reason: str
     can_retry: bool
     needs_key: bool
+    check_key: bool
     key_url: str
     use: UseView
     models: tuple[tuple[str, str], ...]
@@ -285,6 +287,7 @@ def task_view(
         retry_reason=words.failure(task.error_kind) if task.not_before else "",
         can_retry=failed or (task.status == Status.STOPPED and task.stop_reason == "person"),
         needs_key=failed and task.error_kind == KeyMissing.kind,
+        check_key=failed and YOUR_KEY in task.error_hint,
         key_url=key_url(config["provider"], config["base_url"]),
         use=task_use(used),
         models=by_model(used),

@@ -15,6 +15,7 @@ from django.db import Error as DatabaseError
 from django.db import InterfaceError, OperationalError
 from django.db.models import Q
 
+from executor.advice import advise
 from executor.core import prices
 from executor.core.config import AgentConfig
 from executor.core.errors import LimitReached, LLMError, TaskExecutionError
@@ -177,6 +178,8 @@ class Run:
                 async for event in events:
                     await self._record(event, spent, toolset)
         except BaseException as error:
+            if isinstance(error, LLMError):
+                advise(error, source.config, used)
             if isinstance(error, LLMError) and error.kind == "auth":
                 await in_database(refused, used, source.config, error)
             await in_database(journal.commit)  # What was only noted has happened, whatever came after it.

@@ -13,6 +13,8 @@ from pytest_django import DjangoAssertNumQueries
 
 from conversations import actions
 from conversations.models import Conversation, Turn
+from executor.advice import YOUR_KEY
+from executor.core.errors import TaskExecutionError
 from executor.core.events import Finished, ToolFinished
 from executor.core.limits import Spent
 from executor.core.messages import ToolCall, ToolResult, message_to_json
@@ -402,6 +404,19 @@ def test_retry_goes_on_with_what_failed_and_leaves_alone_what_did_not(
     assert soup(response).select_one(".task[data-active]") is not None
     assert as_alice.post(reverse("retry", args=[turn.task_id]), **HTMX).status_code == 200
     assert Task.objects.get(pk=turn.task_id).status == Status.DONE
+
+
+@pytest.mark.parametrize(
+    ("hint", "is_linked"), [(f"{YOUR_KEY}.", True), ("Ask an administrator to check the agent's key.", False)]
+)
+def test_who_is_told_to_check_their_key_is_led_to_it(
+    as_alice: Client, alice: User, demo: Agent, hint: str, is_linked: bool
+) -> None:
+    failed = actions.send(alice, demo, "Fail")
+    hold(failed.task).end(Status.FAILED, error=TaskExecutionError("The provider answered 401.", hint=hint))
+    page = soup(as_alice.get(failed.conversation.get_absolute_url()))
+    links = [str(link["href"]) for link in page.select(".failure a.button")]
+    assert [link.startswith(reverse("keys")) for link in links] == [True] * is_linked
 
 
 def test_what_was_stopped_is_tried_again_without_typing_it_again(as_alice: Client, alice: User, demo: Agent) -> None:
