@@ -184,6 +184,8 @@ def key_models(request: Request, key_id: int) -> HttpResponse:
 @sensitive_variables()
 def _store(request: Request, form: KeyForm, provider: str, base_url: str, *, replace: bool = True) -> bool:
     """False if it cannot be; the form says why."""
+    if not base_url and form.doubt(provider):
+        return False
     try:
         key = api_keys.add(request.user, provider, form.cleaned_data["secret"], base_url, replace=replace)
     except ValueError as error:

@@ -38,8 +38,29 @@ class SecretField(forms.CharField):
         return secret
 
 
+#: How keys begin that everybody knows; the longer beginning first. Not those of gateways.
+_BEGINNINGS = {"sk-ant-": "claude", "sk-or-": "", "sk-": "gpt", "AIza": "gemini"}
+
+
 class KeyForm(forms.Form):
     secret = SecretField(label="Key", error_messages={"required": "Enter the key."})
+    anyway = forms.BooleanField(label="Use it anyway", required=False)
+    asks_anyway = False
+
+    def doubt(self, provider: str) -> bool:
+        """Whether this looks like a key of another provider than `provider`, and the person has not said that it is
+        meant. The form says so, before anything is sent anywhere."""
+        begins = (name for start, name in _BEGINNINGS.items() if self.cleaned_data["secret"].startswith(start))
+        other = next(begins, "")
+        if self.cleaned_data["anyway"] or other in ("", provider) or other not in LLMS:
+            return False
+        self.asks_anyway = True
+        self.add_error(
+            "secret",
+            f"This looks like a key of {llm_class(other).label}. Enter the right one, or this one again and tick “Use "
+            "it anyway”.",
+        )
+        return True
 
 
 class AddKeyForm(KeyForm):

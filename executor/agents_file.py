@@ -138,12 +138,12 @@ def _load(entry: AgentEntry, position: int) -> str:
     columns = entry.columns()
     if "fallback" in columns:
         columns["fallback"] = Agent.objects.filter(name=entry.fallback, owner=None).first()
-    agent = Agent.objects.filter(name=entry.name).first()
+    agent = Agent.objects.filter(name=entry.name, owner=None).first()
     if agent is None:
+        if Agent.objects.filter(name=entry.name).exists():  # Names are unique, whoever has them.
+            raise AgentsFileError([f"{entry.name}: somebody's own agent has this name. Choose another one."])
         Agent.objects.create(**columns, position=position)
         return "added"
-    if agent.owner_id is not None:
-        raise AgentsFileError([f"{entry.name}: somebody's own agent has this name. Choose another one."])
     changed = [name for name, value in columns.items() if getattr(agent, name) != value]
     if not changed:
         return "unchanged"

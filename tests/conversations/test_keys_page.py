@@ -90,6 +90,28 @@ def test_what_cannot_be_a_key_is_refused_with_a_sentence_and_not_said_again(
     assert not ApiKey.objects.exists()
 
 
+@pytest.mark.parametrize(
+    ("provider", "secret", "other"),
+    [
+        ("gpt", "sk-ant-canary-0123456789-0123456789", "Anthropic"),
+        ("claude", KEY, "OpenAI"),
+        ("claude", "AIzacanary-0123456789-0123456789-01", "Google Gemini"),
+    ],
+)
+def test_what_looks_like_another_providers_key_is_stored_only_if_it_is_meant(
+    as_alice: Client, alice: User, provider: str, secret: str, other: str
+) -> None:
+    response = add(as_alice, secret, provider)
+    assert response.status_code == 422
+    assert f"This looks like a key of {other}." in words(response, f"#{provider} .errorlist")
+    assert secret not in response.content.decode()
+    assert not ApiKey.objects.exists()
+    (box,) = soup(response).select("[type=checkbox]")
+    fields = {"provider": provider, "secret": secret, str(box["name"]): "on"}
+    assert as_alice.post(reverse("add_key"), fields).status_code == 302
+    assert api_keys.reveal(key_of(alice, provider)) == secret
+
+
 def test_what_comes_around_a_pasted_key_is_taken_off(as_alice: Client, alice: User) -> None:
     add(as_alice, f' "Bearer {KEY}"\n'.replace('"', ""))
     assert api_keys.reveal(key_of(alice)) == KEY
