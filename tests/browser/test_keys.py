@@ -142,6 +142,37 @@ def test_a_key_is_added_and_revoked_with_the_keyboard_alone(tab: Tab) -> None:
     expect(tab.find("#gemini .tag")).to_have_text("No key")
 
 
+def test_the_keyboard_stays_at_the_card_and_escape_folds_it(tab: Tab) -> None:
+    tab.site.python(
+        "from users import api_keys; from users.models import User\n"
+        f"api_keys.add(User.objects.get(username={tab.name!r}), 'gemini', {RIGHT!r})"
+    )
+    tab.go("/settings/keys/")
+    revoke = tab.find("#gemini summary").filter(has_text="Revoke")
+    revoke.focus()
+    tab.page.keyboard.press("Space")
+    tab.page.keyboard.press("Tab")
+    expect(tab.page.get_by_role("button", name="Revoke the key")).to_be_focused()
+    tab.page.keyboard.press("Escape")
+    expect(tab.page.get_by_role("button", name="Revoke the key")).to_be_hidden()
+    expect(revoke).to_be_focused()
+    tab.find("#gemini").get_by_role("button", name="Test", exact=True).focus()
+    tab.page.keyboard.press("Enter")
+    tab.page.wait_for_url("**/settings/keys/#gemini")
+    expect(tab.find("#gemini")).to_be_focused()
+
+
+def test_a_page_that_looks_again_after_the_log_out_becomes_the_log_in_page(tab: Tab, guarded: ModelServer) -> None:
+    may_connect_anything(tab)
+    guarded.script([Turn(fault="hang")])
+    connect(tab, guarded.address, RIGHT)
+    tab.page.get_by_role("button", name="Try echo").click()
+    expect(tab.find(".tried .mark")).to_be_visible()
+    tab.page.context.clear_cookies()
+    tab.page.wait_for_url("**/accounts/login/**")
+    expect(tab.find(".tried")).to_have_count(0)
+
+
 def test_a_model_that_is_tried_too_often_is_told_in_its_place(tab: Tab, model_server: ModelServer) -> None:
     may_connect_anything(tab)
     tab.expects("429")
