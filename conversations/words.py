@@ -6,6 +6,8 @@ import json
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.utils import timezone
+
 RESULT_SHOWN = 8_000
 
 
@@ -32,6 +34,12 @@ def duration(start: datetime | None, end: datetime | None) -> str:
     if hours:
         return f"{hours} h {minutes} m"
     return f"{minutes} m {seconds} s" if minutes else f"{seconds} s"
+
+
+def clock(time: datetime) -> str:
+    """The time of day, with seconds where it is less than two minutes away."""
+    is_near = time - timezone.now() < timedelta(minutes=2)
+    return timezone.localtime(time).strftime("%H:%M:%S %Z" if is_near else "%H:%M %Z")
 
 
 def intent(arguments: dict[str, Any] | None) -> str:

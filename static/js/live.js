@@ -158,12 +158,17 @@ function tick() {
   }
 }
 
-/** Times of day, as the person's own clock has them; with the date where that is not today's. */
+/** Times of day by the person's own clock, written as the server writes them; with the date where that is not today's.
+ *  What comes soon is counted down to in its last two minutes. */
 function tellClocks() {
   for (const time of document.querySelectorAll("time[data-clock]")) {
     const when = new Date(time.dateTime);
+    const left = Math.max(0, Math.ceil((when - Date.now()) / 1000));
     const today = when.toDateString() === new Date().toDateString();
-    const text = when.toLocaleString([], { timeStyle: "short", ...(today ? {} : { dateStyle: "medium" }) });
+    const format = { timeStyle: "short", hourCycle: "h23", ...(today ? {} : { dateStyle: "medium" }) };
+    const soon = "soon" in time.dataset;
+    let text = `${soon ? "at " : ""}${when.toLocaleString([], format)}`;
+    if (soon && left < 120) text = left ? `in ${left} s` : "now";
     if (time.textContent !== text) time.textContent = text;
   }
 }
@@ -171,6 +176,7 @@ function tellClocks() {
 tick();
 tellClocks();
 setInterval(tick, 1000);
+setInterval(tellClocks, 1000);
 document.addEventListener("htmx:after:settle", ({ detail }) => {
   // What was repainted came without its time.
   if (detail.newContent.some((node) => node.querySelector?.("time[data-since]"))) tick();

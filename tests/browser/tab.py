@@ -59,7 +59,8 @@ OUTLINE = """
         .filter(([name, value]) => name !== "class" || value)
         .map(([name, value]) => `${name}="${value}"`);
       lines.push("  ".repeat(depth) + `<${[node.localName, ...shown.sort()].join(" ")}>`);
-      if (!node.matches("time[data-since]")) for (const child of node.childNodes) walk(child, depth + 1);
+      if (node.matches("time[data-since], time[data-soon]")) return;
+      for (const child of node.childNodes) walk(child, depth + 1);
     }
   };
   for (const turn of document.getElementById("turns").children) walk(turn, 0);

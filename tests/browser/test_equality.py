@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from playwright.sync_api import expect
 
@@ -137,6 +139,21 @@ def test_trying_again_asks_the_agent_that_is_chosen_now_and_says_so(tab: Tab, mo
     again.click()
     tab.wait_until_over()
     assert "12" in tab.words()
+    check_equal(tab)
+
+
+@pytest.mark.parametrize(("wait", "words"), [("90", r"Retrying in \d+ s\s+· "), ("600", r"Retrying at \d\d:\d\d\s+· ")])
+def test_when_a_task_is_tried_again_is_counted_down_to_if_it_is_near(
+    tab: Tab, model_server: ModelServer, wait: str, words: str
+) -> None:
+    model_server.script([Turn(fault="429", retry_after=wait)])
+    tab.say("Wait")
+    expect(tab.find(".task[data-active] .state")).to_have_text(re.compile(words))
+    first = tab.find(".state time").inner_text()
+    if wait == "90":
+        expect(tab.find(".state time")).not_to_have_text(first)
+    tab.find("#stop").click()
+    tab.wait_until_over("stopped")
     check_equal(tab)
 
 

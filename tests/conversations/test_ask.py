@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import timedelta
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,11 @@ from uuid import UUID, uuid4
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.utils import timezone
 
 from conversations.actions import send
 from conversations.models import Turn
+from conversations.words import clock
 from executor.models import Agent
 from tests.agentsite.conftest import PATIENCE, ROOT, environment, eventually, manage
 from tests.chaos.site import Site
@@ -75,6 +79,11 @@ class TestAQuestionThatCannotBeAsked:
 
     def test_needs_an_agent(self, dora: User) -> None:
         assert "There is no agent yet. Run `manage.py load_agents`" in str(refusal("x"))
+
+
+@pytest.mark.parametrize(("wait", "form"), [(100, r"\d\d:\d\d:\d\d UTC"), (200, r"\d\d:\d\d UTC")])
+def test_a_time_has_seconds_where_it_is_near(wait: int, form: str) -> None:
+    assert re.fullmatch(form, clock(timezone.now() + timedelta(seconds=wait)))
 
 
 class TestWithoutAWorker:

@@ -616,7 +616,7 @@ async def test_a_failure_says_when_it_is_worth_coming_back(scene: Scene) -> None
     await work.end(Status.FAILED, error=LLMError("rate_limit", "Slow down.", retry_after=7200))
     await scene.is_quiet()
     assert "may be asked again from" in viewer.page.text(".foot")
-    assert " ." not in viewer.page.text(".foot")
+    assert "</time>." in str(viewer.page.soup.select_one(".foot .stop-note:has(time)"))
     assert viewer.page.soup.select_one(".foot time[data-clock]") is not None
 
 

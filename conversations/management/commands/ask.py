@@ -21,13 +21,13 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 from django.db.models.functions import Now
 from django.http import Http404
-from django.utils import timezone
 
 from conversations.access import get_conversation
 from conversations.actions import send
 from conversations.forms import MessageForm
 from conversations.models import Conversation, Turn
 from conversations.present import StepView, answer_text
+from conversations.words import clock
 from executor.actions import stop
 from executor.models import Agent, Status, Step, Task, Worker
 from executor.registry import AgentRegistry
@@ -118,7 +118,7 @@ class Command(BaseCommand):
                 if status == Status.WAITING:
                     self._note("It waits for you: open the conversation in the browser.")
                 if status == Status.RETRYING and task.not_before:
-                    self._note(f"{task.error} Retrying at {timezone.localtime(task.not_before):%H:%M %Z}.")
+                    self._note(f"{task.error} Retrying at {clock(task.not_before)}.")
             if task.status != Status.QUEUED:
                 complain_at = time.monotonic() + PATIENCE
             elif time.monotonic() >= complain_at:
