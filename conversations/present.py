@@ -177,8 +177,8 @@ def agent_views(user: User) -> list[AgentView]:
 
 
 def _agent_view(agent: Agent, *, lacks_key: bool) -> AgentView:
-    return AgentView(
     is_needed = lacks_key and not agent.base_url
+    return AgentView(
         name=agent.name,
         title=agent.title,
         description=agent.description,

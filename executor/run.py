@@ -178,14 +178,14 @@ class Run:
                 async for event in events:
                     await self._record(event, spent, toolset)
         except BaseException as error:
+            await in_database(journal.commit)  # What was only noted has happened, whatever came after it.
             if isinstance(error, LLMError):
                 advise(error, source.config, used)
             if isinstance(error, LLMError) and error.kind == "auth":
                 await in_database(refused, used, source.config, error)
-            await in_database(journal.commit)  # What was only noted has happened, whatever came after it.
+            raise
         if used.api_key and used.api_key.check_problem:
             await in_database(accepted, used)
-            raise
 
     async def _record(self, event: LoopEvent, spent: Spent, toolset: Toolset) -> None:
         """Write down what happened and tell it, before the loop goes on to anything that has an effect.
