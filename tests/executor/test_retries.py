@@ -108,7 +108,7 @@ def test_a_provider_that_asks_to_wait_long_holds_no_worker(ask: AskServer) -> No
     assert wait is not None
     assert 30 <= wait <= 33
     assert (task.owner, task.lease_until, task.postponements, task.ended_at) == ("", None, 1, None)
-    assert "30 seconds" in task.error
+    assert "30 seconds" in task.error_hint
     assert task.error_hint
     assert Task.objects.filter(pk=task.pk, not_before__gt=Now() + timedelta(seconds=25)).exists()
     assert steps(task) == [("model", "failed", "")]
@@ -168,7 +168,7 @@ def test_who_asks_to_wait_for_hours_is_not_waited_for_but_it_is_said_when_to_com
     task = ask(Turn(fault="429", retry_after="7200"))
     execute(claimed(task))
     assert ended(task) == ("failed", "", "rate_limit")
-    assert "120 minutes" in task.error
+    assert "2 hours" in task.error_hint
     in_two_hours = Now() + timedelta(seconds=7100), Now() + timedelta(seconds=7300)
     assert Task.objects.filter(pk=task.pk, not_before__range=in_two_hours).exists()
 
@@ -325,10 +325,10 @@ def test_where_the_question_is_wrong_nobody_takes_over(
 
 @pytest.mark.parametrize("change", [{"enabled": False}, {"owner": True}])
 def test_who_may_not_be_chosen_does_not_take_over(ask: AskServer, claude: Agent, bob: Any, change: Any) -> None:
-    task = ask(Turn(fault="401"), fallback=claude)
+    task = ask(Turn(fault="403"), fallback=claude)
     Agent.objects.filter(pk=claude.pk).update(**({"owner": bob} if "owner" in change else change))
     execute(claimed(task))
-    assert ended(task) == ("failed", "", "auth")
+    assert ended(task) == ("failed", "", "permission")
 
 
 @pytest.mark.parametrize("version", ["of today", "from before keys were kept"])
@@ -392,19 +392,23 @@ def test_one_that_takes_over_goes_on_with_what_was_done_and_stays(
     assert task.checkpoints.latest("pk").counters["iterations"] == 3
 
 
-def test_where_nobody_answers_both_are_told_and_what_passes_by_itself_is_put_off(ask: AskServer, claude: Agent) -> None:
-    task = ask(BUSY, fallback=claude)  # Which has no key.
+def test_where_nobody_answers_both_are_told_and_what_passes_by_itself_is_put_off(
+    ask: AskServer, claude: Agent, model_server: ModelServer
+) -> None:
+    task = ask(BUSY, fallback=claude)  # Which has no key, and wants one.
+    model_server.script([Turn(fault="401")] * 2, model="claude-sonnet-5-5")
     put_off(task)
     assert task.error_kind == "rate_limit"
-    assert "Claude, which takes over then, did not answer either: There is no key" in task.error
-    other = ask(Turn(fault="401"), fallback=claude)
+    assert "Claude, which takes over then, did not answer either: " in task.error
+    assert "wants a key, and there is none for it yet" in task.error
+    other = ask(Turn(fault="403"), fallback=claude)
     execute(claimed(other))
-    assert ended(other) == ("failed", "", "auth")
+    assert ended(other) == ("failed", "", "permission")
     assert "did not answer either" in other.error
 
 
 def test_two_agents_that_name_each_other_do_not_go_round_in_circles(ask: AskServer, model_server: ModelServer) -> None:
-    task = ask(*[Turn(fault="401")] * 2)
+    task = ask(*[Turn(fault="403")] * 2)
     first = task.agent_version.agent
     assert first is not None
     server = {"provider": "openai_compatible", "model": "n", "base_url": model_server.base_url}
@@ -413,7 +417,7 @@ def test_two_agents_that_name_each_other_do_not_go_round_in_circles(ask: AskServ
     task.agent_version = first.current_version()
     task.save(update_fields=["agent_version"])
     execute(claimed(task))
-    assert ended(task) == ("failed", "", "auth")
+    assert ended(task) == ("failed", "", "permission")
     assert [step.model for step in task.steps.order_by("seq")] == ["m", "n"]
 
 

@@ -460,15 +460,15 @@ def test_at_the_limit_of_time_it_stops_and_keeps_what_was_said(make_task: MakeTa
 def test_a_model_that_fails_is_a_failed_task_with_a_hint_that_can_be_tried_again(
     make_task: MakeTask, scripted: MakeScript
 ) -> None:
-    task = make_task("Go.", scripted(say(LLMError("auth", "401: no.")), say("Now.")))
+    task = make_task("Go.", scripted(say(LLMError("permission", "403: no.")), say("Now.")))
     execute(claimed(task))
-    assert ended(task) == ("failed", "", "auth")
-    assert (task.error, "administrator" in task.error_hint) == ("401: no.", True)
+    assert ended(task) == ("failed", "", "permission")
+    assert (task.error, "administrator" in task.error_hint) == ("403: no.", True)
     assert actions.retry(task)
     execute(claimed(task))
     assert ended(task) == ("done", "", "")
     assert [(step.status, step.error_kind) for step in Step.objects.order_by("seq")] == [
-        ("failed", "auth"),
+        ("failed", "permission"),
         ("done", ""),
     ]
 
