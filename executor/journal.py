@@ -129,10 +129,14 @@ def heartbeat(owner: str, task_ids: Iterable[UUID]) -> set[UUID]:
     return ids - set(mine.values_list("pk", flat=True))
 
 
-def give_up(owner: str) -> None:
-    """End the leases of a worker that is dead, so that its tasks can be taken up at once."""
+def give_up(owner: str, task_ids: Iterable[UUID] | None = None) -> None:
+    """End the leases of a worker that is dead, or of those of its tasks that it let fall, so that they can be taken up
+    at once."""
+    held = Task.objects.filter(owner=owner, status__in=HELD)
     with transaction.atomic():
-        Task.objects.filter(owner=owner, status__in=HELD).update(lease_until=Now() - timedelta(seconds=1))
+        held.filter(**{} if task_ids is None else {"pk__in": set(task_ids)}).update(
+            lease_until=Now() - timedelta(seconds=1)
+        )
 
 
 @dataclass(frozen=True, slots=True)

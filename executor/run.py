@@ -58,13 +58,15 @@ class Interruption(enum.Enum):
 class Run:
     """`execute` returns the tasks that waited for this one and may begin now.
 
-    `wait` is None unless the task was put off: then it may be taken up again in so many seconds.
+    `wait` is None unless the task was put off: then it may be taken up again in so many seconds. `fell` tells that the
+    database did not answer: the task is still held, and nobody works on it.
     """
 
     def __init__(self, journal: Journal, publisher: Publisher) -> None:
         self.journal = journal
         self.task_id: UUID = journal.task_id
         self.wait: float | None = None
+        self.fell = False
         self._stream = publisher.open(journal.task_id, journal.fence, lambda: self.interrupt(Interruption.LOST))
         self._interruption: Interruption | None = None
         self._asking = False
@@ -103,7 +105,8 @@ class Run:
         except LeaseLost:
             logger.warning("Task %s is somebody else's now", self.task_id)
         except DatabaseError as error:
-            # Whatever was committed stands. The task is taken up again, here or elsewhere, when its lease runs out.
+            # Whatever was committed stands. The task is taken up again, here or elsewhere.
+            self.fell = True
             logger.error("Task %s lost the database: %s", self.task_id, error)
         return []
 

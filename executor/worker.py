@@ -65,6 +65,7 @@ class WorkerProcess:
         self._loop = asyncio.new_event_loop()
         self._runs: dict[UUID, Run] = {}
         self._taken: set[UUID] = set()
+        self._fallen: set[UUID] = set()  # Held by us, and nobody works on them.
         self._draining = False
         self._full = False  # A task was not taken up for want of room.
         self._turned_at = time.monotonic()
@@ -173,6 +174,8 @@ class WorkerProcess:
             if self._draining:  # Since the message came.
                 run.interrupt(Interruption.HAND_OVER)
             waiting = await run.execute()
+            if run.fell:
+                self._fallen.add(task_id)
             await notify(journal.task.user_id, task_id, over=task_id not in waiting and run.wait is None)
             if run.wait is not None:
                 self._loop.call_later(run.wait, wake, task_id)
@@ -236,6 +239,9 @@ class WorkerProcess:
         if room <= 0 or self._draining:
             return
         self._full = False
+        if fallen := self._fallen - self._taken:
+            give_up(self.owner, fallen)
+            self._fallen -= fallen
         for owner in Task.objects.filter(status__in=HELD).order_by().values_list("owner", flat=True).distinct():
             if is_dead(owner):
                 give_up(owner)
