@@ -13,13 +13,13 @@ from datetime import timedelta
 import pytest
 import redis
 from django.conf import settings
-from django.db import connections
+from django.db import OperationalError, connections
 from django.db.models.functions import Now
 
 from executor import actions
 from executor.core.errors import LLMError
 from executor.hints import BELL, wake
-from executor.journal import claim
+from executor.journal import LEASE, claim
 from executor.models import Status, Task, Worker
 from executor.owner import owner_name
 from executor.worker import MESSAGE_LOST_AFTER, WorkerProcess
@@ -139,6 +139,16 @@ def test_a_task_whose_message_was_lost_is_taken_up(
     message_is_lost(task)
     start_worker()
     assert eventually(is_(task, Status.DONE)) < 5
+
+
+def test_a_task_that_lost_the_database_is_taken_up_long_before_its_lease_ends(
+    make_task: MakeTask, scripted: MakeScript, start_worker: StartWorker
+) -> None:
+    task = make_task("Hi.", scripted(say(OperationalError("The server closed the connection.")), say("Hello.")))
+    message_is_lost(task)
+    start_worker()
+    assert eventually(is_(task, Status.DONE)) < LEASE.total_seconds() / 2
+    assert [step.status for step in task.steps.order_by("seq")] == ["failed", "done"]
 
 
 def test_a_task_whose_worker_died_is_taken_up(
