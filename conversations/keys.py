@@ -22,14 +22,13 @@ from django.views.decorators.http import require_GET, require_POST, require_safe
 from conversations.access import get_key
 from conversations.present import key_anchor, wants_key
 from conversations.servers import local_addresses
-from conversations.settings_forms import AddKeyForm, KeyForm, formats, key_providers
+from conversations.settings_forms import AddKeyForm, KeyForm, formats, key_providers, store_key
 from conversations.views import Request
 from executor import probes, usage
 from executor.core.llms.factory import LLMS, llm_class
 from executor.models import Agent
 from users import api_keys
 from users.models import ApiKey, KeyState, User
-from users.vault import KeyringError
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,21 +180,11 @@ def key_models(request: Request, key_id: int) -> HttpResponse:
 # --- what they have in common ----------------------------------------------------------------------------------------
 
 
-@sensitive_variables()
 def _store(request: Request, form: KeyForm, provider: str, base_url: str, *, replace: bool = True) -> bool:
     """False if it cannot be; the form says why."""
     if not base_url and form.doubt(provider):
         return False
-    try:
-        key = api_keys.add(request.user, provider, form.cleaned_data["secret"], base_url, replace=replace)
-    except ValueError as error:
-        form.add_error("secret", str(error))
-        return False
-    except KeyringError:
-        form.add_error(None, "Keys cannot be stored at the moment: the site's keyring is wrong. Tell an administrator.")
-        return False
-    probes.ask_key_test(key)
-    return True
+    return store_key(form, request.user, (provider, base_url), replace=replace)
 
 
 def _keys(request: Request, refused: KeyForm | None = None, provider: str = "", base_url: str = "") -> HttpResponse:

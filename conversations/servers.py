@@ -24,7 +24,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from conversations import words
 from conversations.access import get_own_agent, get_probe
-from conversations.settings_forms import KeyForm, OwnAgentForm, ServerForm
+from conversations.settings_forms import KeyForm, OwnAgentForm, ServerForm, store_key
 from conversations.views import Request
 from executor import probes
 from executor.core.llms.factory import LLMS, llm_class
@@ -72,23 +72,10 @@ def connect_server(request: Request) -> HttpResponse:
     if not form.is_valid():
         return _servers(request, form)
     entered = form.cleaned_data
-    if entered["secret"]:
-        try:
-            key = api_keys.add(
-                request.user,
-                entered["provider"],
-                entered["secret"],
-                entered["base_url"],
-                replace=entered["replace"],
-            )
-        except api_keys.KeyThere as there:
-            form.refuse_to_replace(there.fingerprint)
-            return _servers(request, form)
-        except (ValueError, KeyringError) as error:
-            form.add_error("secret", str(error))
-            return _servers(request, form)
-        probes.ask_key_test(key)
-    return redirect("server", probes.ask(request.user, entered["provider"], entered["base_url"]).pk)
+    place = entered["provider"], entered["base_url"]
+    if entered["secret"] and not store_key(form, request.user, place, replace=entered["replace"]):
+        return _servers(request, form)
+    return redirect("server", probes.ask(request.user, *place).pk)
 
 
 # --- its models ------------------------------------------------------------------------------------------------------

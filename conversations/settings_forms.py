@@ -1,4 +1,4 @@
-"""What people may enter about keys, servers and agents of their own."""
+"""What people may enter about keys, servers and agents of their own, and how a key that was entered is kept."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ from collections.abc import Collection
 from typing import Any
 
 from django import forms
+from django.views.decorators.debug import sensitive_variables
 
+from executor import probes
 from executor.core.llms.factory import LLMS, llm_class
 from executor.credentials import address_problem
 from executor.models import Agent
 from tools.registry import get_registry
 from users import api_keys
 from users.models import User, validate_single_line
+from users.vault import KeyringError
 
 #: What a server speaks if nobody says otherwise.
 USUAL = "openai_compatible"
@@ -46,6 +49,9 @@ class KeyForm(forms.Form):
     secret = SecretField(label="Key", error_messages={"required": "Enter the key."})
     anyway = forms.BooleanField(label="Use it anyway", required=False)
     asks_anyway = False
+
+    def refuse_to_replace(self, there: api_keys.KeyThere) -> None:
+        self.add_error("secret", str(there))
 
     def doubt(self, provider: str) -> bool:
         """Whether this looks like a key of another provider than `provider`, and the person has not said that it is
@@ -109,8 +115,9 @@ class ServerForm(forms.Form):
         """Whether to replace a key is asked only where there is one."""
         return [field for field in super().visible_fields() if field.name != "replace" or self._ask_to_replace]
 
-    def refuse_to_replace(self, fingerprint: str) -> None:
+    def refuse_to_replace(self, there: api_keys.KeyThere) -> None:
         """Ask first: a mistyped key must not cost the one that works."""
+        fingerprint = there.fingerprint
         self._ask_to_replace = True
         self["replace"].label = f"Replace {fingerprint}, which is wiped here"
         self.add_error(
@@ -179,3 +186,23 @@ class OwnAgentForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscripta
         agent: Agent = self.instance
         agent.save(update_fields=["title", "instructions", "functions", "updated_at"])
         return agent
+
+
+@sensitive_variables()
+def store_key(form: KeyForm | ServerForm, user: User, place: tuple[str, str], *, replace: bool) -> bool:
+    """Keep the key that was entered for `place` (provider and address), and have it tested. False if it cannot be kept;
+    the form says why."""
+    provider, base_url = place
+    try:
+        key = api_keys.add(user, provider, form.cleaned_data["secret"], base_url, replace=replace)
+    except api_keys.KeyThere as there:
+        form.refuse_to_replace(there)
+        return False
+    except ValueError as error:
+        form.add_error("secret", str(error))
+        return False
+    except KeyringError:
+        form.add_error(None, "Keys cannot be stored at the moment: the site's keyring is wrong. Tell an administrator.")
+        return False
+    probes.ask_key_test(key)
+    return True
