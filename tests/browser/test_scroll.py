@@ -23,6 +23,7 @@ MANY_TURNS = """
 from datetime import timedelta
 from django.utils import timezone
 from conversations.models import Conversation, Turn
+from executor.core.messages import message_to_json, user as said
 from executor.models import Agent, Step, Task
 from users.models import User
 now = timezone.now() - timedelta(hours=1)
@@ -30,7 +31,10 @@ user, agent = User.objects.get(username={name!r}), Agent.objects.get(name="model
 conversation = Conversation.objects.create(user=user, agent=agent, title="Long", active_at=now, seen_at=now)
 words = "And so on. " * 30
 tasks = Task.objects.bulk_create(
-    Task(user=user, agent_version=agent.current_version(), input={{}}, status="done", started_at=now, ended_at=now)
+    Task(
+        user=user, agent_version=agent.current_version(), status="done", started_at=now, ended_at=now,
+        input=message_to_json(said(f"Question {{number}}")),
+    )
     for number in range({turns})
 )
 Step.objects.bulk_create(
