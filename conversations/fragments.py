@@ -61,9 +61,9 @@ def composer_actions(conversation_id: UUID) -> str:
 
 
 def task_retried(task: TaskView) -> str:
-    """The task, unless the page shows it at work already."""
+    """The task, unless the page shows it at work already, or knows how that went."""
     html = render_to_string("conversations/_task.html", {"task": task})
-    return partial(f"#task-{task.id}:not([data-active])", "outerMorph", html)
+    return partial(f"#task-{task.id}[data-attempt='{task.attempts}']:not([data-active])", "outerMorph", html)
 
 
 def task_stopped(task: TaskView) -> str:
@@ -139,7 +139,7 @@ class Snapshot:
 
 def task_changed(before: TaskView, after: TaskView) -> str:
     """What turns a page that shows `before` into one that shows `after`."""
-    if before.status != after.status or not after.is_active:
+    if (before.status, before.attempts) != (after.status, after.attempts) or not after.is_active:
         return task_repainted(after) if before != after else ""
     known = {step.seq: step for step in before.steps}
     changed = "".join(_step(step) for step in after.steps if known.get(step.seq) != step)

@@ -113,6 +113,7 @@ class StepView:
 class TaskView:
     id: UUID
     status: str
+    attempts: int
     is_active: bool
     state_label: str
     agent_name: str
@@ -261,6 +262,7 @@ def task_view(
     return TaskView(
         id=task.pk,
         status=task.status,
+        attempts=task.attempts,
         is_active=task.is_active,
         state_label=_state_label(task, steps, is_writing=text.started),
         agent_name=config["name"],

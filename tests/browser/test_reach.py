@@ -188,6 +188,13 @@ Agent.objects.get_or_create(name="long", title="Somebody with a rather long titl
 """)
     tab.say("Which of these orders came late, and why?", Turn(calls=(call("current_time"),)), HELLO)
     tab.wait_until_over()
+    tab.site.python("""
+from executor.models import Agent, Task
+task = Task.objects.latest("created_at")
+task.status, task.input_tokens, task.cost, task.unpriced_calls = "needs_attention", 12_345_678, "1234.56", 3
+task.agent_version = Agent.objects.get(name="long").current_version()
+task.save()
+""")
     lists = ("executor/agent", "executor/task", "executor/step", "conversations/conversation", "users/user")
     for path in lists:
         tab.go(f"/admin/{path}/")

@@ -357,6 +357,25 @@ async def test_an_error_shows_with_its_hint_and_can_be_retried(scene: Scene) -> 
     assert viewer.page.text(".answer") == "A whole answer."
 
 
+async def test_an_answer_to_try_again_that_comes_late_does_not_bring_back_what_is_over(scene: Scene) -> None:
+    turn = await scene.send("Hello")
+    viewer = await scene.watch(turn.conversation)
+    work = await scene.work(turn.task)
+    await work.end(Status.FAILED, error=LLMError("overloaded", "The model is overloaded."))
+    await scene.is_quiet()
+    client, url = viewer.client, reverse("retry", args=[turn.task_id])
+    answered = await db(client.post, url, headers={"hx-request": "true"})
+    again = await scene.work(turn.task)
+    await again.ask()
+    again.say("A whole answer.")
+    await again.finish()
+    await again.end()
+    await scene.is_quiet()
+    viewer.page.receive(answered.content.decode())
+    assert viewer.page.text(".answer") == "A whole answer."
+    await scene.is_quiet()
+
+
 async def test_a_stop_shows_at_once_and_keeps_what_was_said(scene: Scene) -> None:
     turn = await scene.send("Hello")
     viewer = await scene.watch(turn.conversation)
