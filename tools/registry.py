@@ -37,10 +37,11 @@ def reload_registry() -> Registry:
     return _registry
 
 
-def get_toolbox(names: Iterable[str], run_sync: RunSync = asyncio.to_thread) -> Toolbox:
-    """The functions with these names ("*": all), with the limits of the settings. Unknown names are left out."""
+def get_toolbox(names: Iterable[str], run_sync: RunSync = asyncio.to_thread, *, harmless: bool = False) -> Toolbox:
+    """The functions with these names ("*": all), with the limits of the settings. Unknown names are left out, and with
+    `harmless` those that may ask somebody before they run."""
     limit: int = getattr(settings, "TOOL_RESULT_LIMIT", results.DEFAULT_LIMIT)
-    return Toolbox(get_registry().select(names), run_sync, limit, _cache)
+    return Toolbox(get_registry().select(names, harmless=harmless), run_sync, limit, _cache)
 
 
 def _modules() -> list[str]:

@@ -92,7 +92,7 @@ def test_the_command_lists_functions_with_schema_and_problems(
     dropped(greetings=GOOD, broken="def (")
     call_command("functions")
     text = capsys.readouterr().out
-    assert "greet\n    Greet <b>politely</b>.\n    effect: unsafe, only for agents that name it, at most 60 s\n" in text
+    assert "greet\n    Greet <b>politely</b>.\n    effect: unsafe, asks first, at most 60 s\n" in text
     assert "dropped_functions.broken: It is not valid Python" in text
 
 

@@ -1,17 +1,28 @@
 """A function as an agent sees it: a name, a description, a schema, and what may happen when it runs."""
 
 import inspect
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args, overload
 
 from tools.core import docstrings
+from tools.core.effects import Verify
 from tools.core.schema import Arguments, SignatureError, arguments_model, json_schema
 
 Effect = Literal["read", "transactional", "idempotent", "verifiable", "unsafe"]
+#: Whether a call needs somebody's agreement: always, never, or as its validated arguments say.
+Approval = bool | Callable[[dict[str, Any]], bool]
+#: The effects of functions of which a call that was interrupted may simply be run again.
+REPEATABLE = frozenset({"read", "transactional", "idempotent"})
 
 DEFAULT_TIMEOUT = 60.0
+#: Who gives the result of a call: the function's own code, or the person, to whom it is a question or a plan.
+AnsweredBy = Literal["function", "person", "plan"]
+
+logger = logging.getLogger(__name__)
+
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 _OPTIONS = "__tool_options__"
 
@@ -32,9 +43,11 @@ class Options:
     """What cannot be read off a signature. See `function`."""
 
     effect: Effect = "unsafe"
-    approval: bool | None = None
+    approval: Approval | None = None
     timeout: float = DEFAULT_TIMEOUT
     cache: float | None = None
+    verify: Verify | None = None
+    answered_by: AnsweredBy = "function"
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,9 +59,11 @@ class Function:
     description: str
     parameters: dict[str, Any]
     effect: Effect
-    approval: bool
+    approval: Approval
     timeout: float
     cache: float | None
+    verify: Verify | None
+    answered_by: AnsweredBy
     module: str
     call: Callable[..., Any]
     arguments: type[Arguments]
@@ -59,21 +74,48 @@ class Function:
     def spec(self) -> ToolSpec:
         return ToolSpec(self.name, self.description, self.parameters)
 
+    @property
+    def agreement(self) -> str:
+        """Whether the person is asked, in words."""
+        if self.answered_by != "function":
+            return "answered by the person"
+        if callable(self.approval):
+            return "asks first, depending on the arguments"
+        return "asks first" if self.approval else "runs without asking"
+
+    def needs_approval(self, arguments: dict[str, Any]) -> bool:
+        """Whether somebody has to agree to a call with these validated arguments. Who cannot tell asks."""
+        if isinstance(self.approval, bool):
+            return self.approval
+        try:
+            return bool(self.approval(arguments))
+        except Exception:
+            logger.exception("The approval predicate of %s failed, so the person is asked", self.name)
+            return True
+
 
 @overload
 def function(call: Call, /) -> Call: ...
 @overload
 def function(
-    *, effect: Effect = ..., approval: bool | None = ..., timeout: float = ..., cache: float | None = ...
+    *,
+    effect: Effect = ...,
+    approval: Approval | None = ...,
+    timeout: float = ...,
+    cache: float | None = ...,
+    verify: Verify | None = ...,
+    answered_by: AnsweredBy = ...,
 ) -> Callable[[Call], Call]: ...
 def function(
     call: Callable[..., Any] | None = None,
     /,
     *,
     effect: Effect = "unsafe",
-    approval: bool | None = None,
+    approval: Approval | None = None,
     timeout: float = DEFAULT_TIMEOUT,
     cache: float | None = None,
+    verify: Verify | None = None,
+    answered_by: AnsweredBy = "function",
 ) -> Any:
     """Say about a function what its signature cannot. The function itself stays as it is.
 
@@ -81,11 +123,16 @@ def function(
         read           changes nothing: run again
         transactional  plain `def` that only uses the ORM: runs inside the step's transaction, so exactly once
         idempotent     safe to repeat with the same `Context.idempotency_key`: run again
-        verifiable     somebody can find out whether it happened; treated as unsafe until a check is given with it
+        verifiable     `verify` finds out whether it happened: it is run again if not
         unsafe         may do harm when run twice: never repeated without being told to (the default)
-    approval: whether it needs somebody's agreement; by default for unsafe functions only. See Registry.select.
+    approval: whether the person has to agree before it runs: True, False, or a predicate that gets the validated
+        arguments by name. By default for verifiable and unsafe functions.
     timeout: seconds until the model is told that the function did not answer.
     cache: seconds for which the same arguments give the same answer without running; for effect "read" only.
+    verify: gets the call's arguments by name and its `Context.idempotency_key`, and returns `Done(result)`,
+        `NotDone()` or `Unclear()` (tools.core.effects); plain or async.
+    answered_by: "person" or "plan" for a function whose result the person gives. Its own code runs only where nobody
+        is there who could be asked.
     """
     if effect not in get_args(Effect):
         raise ValueError(f"effect={effect!r} is unknown. Use one of: {', '.join(get_args(Effect))}.")
@@ -93,7 +140,9 @@ def function(
         raise ValueError(f"timeout={timeout!r} must be a number of seconds greater than zero.")
     if cache is not None and (cache <= 0 or effect != "read"):
         raise ValueError("cache is a number of seconds greater than zero, and only makes sense with effect='read'.")
-    options = Options(effect, approval, timeout, cache)
+    if (effect == "verifiable") != (verify is not None):
+        raise ValueError("effect='verifiable' and verify=… go together: give both, or neither.")
+    options = Options(effect, approval, timeout, cache, verify, answered_by)
 
     def mark(call: Call) -> Call:
         setattr(call, _OPTIONS, options)
@@ -125,9 +174,11 @@ def describe(call: Callable[..., Any]) -> Function:
         description=documentation.text,
         parameters=json_schema(arguments),
         effect=options.effect,
-        approval=options.effect == "unsafe" if options.approval is None else options.approval,
+        approval=options.effect in ("verifiable", "unsafe") if options.approval is None else options.approval,
         timeout=options.timeout,
         cache=options.cache,
+        verify=options.verify,
+        answered_by=options.answered_by,
         module=call.__module__,
         call=call,
         arguments=arguments,

@@ -37,17 +37,16 @@ class Registry:
     functions: Mapping[str, Function] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
 
-    def select(self, names: Iterable[str]) -> list[Function]:
-        """The functions with these names, in this order. See `unknown` for the rest.
+    def select(self, names: Iterable[str], *, harmless: bool = False) -> list[Function]:
+        """The functions with these names, in this order; "*" stands for all. See `unknown` for the rest.
 
-        "*" stands for all that may run without a person's agreement. One that needs that has to be named: there is no
-        way yet to ask the person, so the administrator agrees for them by naming it.
+        harmless: only those that never ask anybody before they run.
         """
-        harmless = {name: function for name, function in self.functions.items() if not function.approval}
         chosen: dict[str, Function] = {}
         for name in names:
-            chosen.update(harmless if name == "*" else {name: self.functions[name]} if name in self.functions else {})
-        return list(chosen.values())
+            wanted = self.functions if name == "*" else [name]
+            chosen.update((found, self.functions[found]) for found in wanted if found in self.functions)
+        return [function for function in chosen.values() if not (harmless and function.approval)]
 
     def unknown(self, names: Iterable[str]) -> list[str]:
         """Those of `names` that no function has."""

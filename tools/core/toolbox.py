@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Hashable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, Protocol, TypeVar
 
 from pydantic_core import to_jsonable_python
@@ -15,12 +16,13 @@ from tools.core import results
 from tools.core.arguments import ArgumentsError, validate
 from tools.core.cache import Cache
 from tools.core.context import Context, NewFile
+from tools.core.effects import Done, NotDone, Unclear
 from tools.core.function import Function, ToolSpec
 from tools.core.schema import Arguments
 
 logger = logging.getLogger(__name__)
 
-ErrorKind = Literal["", "arguments", "unknown_function", "timeout", "exception"]
+ErrorKind = Literal["", "arguments", "unknown_function", "timeout", "exception", "unclear"]
 Result = TypeVar("Result")
 
 _MESSAGE_LIMIT = 2_000
@@ -40,6 +42,12 @@ class Outcome:
     is_error: bool = False
     files: tuple[NewFile, ...] = ()
     error_kind: ErrorKind = ""
+
+
+class Transact(Protocol):
+    """Runs a transactional function inside the transaction that writes its outcome down; undone if that is an error."""
+
+    def __call__(self, call: Callable[[], Outcome], /) -> Awaitable[Outcome]: ...
 
 
 class Toolbox:
@@ -70,8 +78,29 @@ class Toolbox:
     def specs(self) -> list[ToolSpec]:
         return [function.spec for function in self._functions.values()]
 
-    async def call(self, name: str, arguments: dict[str, Any] | None, raw_arguments: str, context: Context) -> Outcome:
-        """Run one call to its end. Every failure is an Outcome for the model; only cancellation is raised."""
+    def given(self, name: str, arguments: dict[str, Any] | None) -> dict[str, Any] | None:
+        """The validated arguments of a call, by name; None if it cannot be run as it is."""
+        function = self._functions.get(name)
+        try:
+            return validate(function, arguments, "").given() if function else None
+        except Exception:  # `call` says what is wrong.
+            return None
+
+    async def call(
+        self,
+        name: str,
+        arguments: dict[str, Any] | None,
+        raw_arguments: str,
+        context: Context,
+        *,
+        verify: bool = False,
+        transact: Transact | None = None,
+    ) -> Outcome:
+        """Run one call to its end. Every failure is an Outcome for the model; only cancellation is raised.
+
+        verify: it was begun before; if its function can say what became of that, it is asked first.
+        transact: where a transactional function runs. It has no time limit: what is committed cannot be given up.
+        """
         function = self._functions.get(name)
         if function is None:
             existing = ", ".join(self._functions) or "none"
@@ -87,15 +116,48 @@ class Toolbox:
         if function.cache and (known := self._cache.get(key)):
             logger.info("%s was answered from the cache", function.name)
             return known
-        outcome = await self._run(function, given, context)
+        if verify and function.verify and (known := await self._verify(function, given, context)):
+            return known
+        if function.effect == "transactional" and transact:
+            outcome = await transact(partial(self._run_plain, function, given, context))
+        else:
+            outcome = await self._run(function, given, context)
         if function.cache and not outcome.is_error and not outcome.files:
             self._cache.put(key, outcome, function.cache)
         return outcome
 
+    async def _verify(self, function: Function, given: Arguments, context: Context) -> Outcome | None:
+        """What became of the call before; None if nothing did, and it may be run."""
+        assert function.verify is not None
+        check = partial(function.verify, given.given(), context.idempotency_key)
+        try:
+            async with asyncio.timeout(function.timeout):
+                found = await self._run_sync(check) if not inspect.iscoroutinefunction(function.verify) else check()
+                verdict = await found if inspect.isawaitable(found) else found
+        except Exception as error:
+            logger.exception("The check of %s failed", function.name)
+            verdict = Unclear(f"Its check failed ({type(error).__name__}).")
+        match verdict:
+            case Done(result):
+                return Outcome(results.render(result, self._result_limit))
+            case NotDone():
+                return None
+            case _:
+                reason = verdict.reason if isinstance(verdict, Unclear) else "Its check gave no verdict."
+                return _failure(
+                    "unclear", f"{function.name} was interrupted, and nobody can tell whether it ran. {reason}"
+                )
+
+    def _run_plain(self, function: Function, given: Arguments, context: Context) -> Outcome:
+        """Run a plain function here and now."""
+        try:
+            returned = function.call(**_keywords(function, given, context))
+            return Outcome(results.render(returned, self._result_limit), files=tuple(context.files))
+        except Exception as error:
+            return _exception(function, error)
+
     async def _run(self, function: Function, given: Arguments, context: Context) -> Outcome:
-        keywords = given.given()
-        if function.context_parameter:
-            keywords[function.context_parameter] = context
+        keywords = _keywords(function, given, context)
         started = time.monotonic()
         try:
             async with asyncio.timeout(function.timeout):
@@ -143,6 +205,11 @@ class Toolbox:
             return None, error  # The function gave up something of its own; nobody cancelled us.
         except BaseException as error:
             return None, error
+
+
+def _keywords(function: Function, given: Arguments, context: Context) -> dict[str, Any]:
+    more = {function.context_parameter: context} if function.context_parameter else {}
+    return given.given() | more
 
 
 def _cache_key(function: Function, given: Arguments, context: Context) -> Hashable:

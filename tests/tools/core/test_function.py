@@ -10,6 +10,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from tools.core.context import Context
+from tools.core.effects import NotDone
 from tools.core.function import describe, function
 from tools.core.schema import SignatureError
 
@@ -218,6 +219,31 @@ def test_approval_can_be_asked_for_and_waived() -> None:
 
     assert describe(look).approval
     assert not describe(send).approval
+
+
+def test_approval_may_depend_on_the_arguments_and_who_cannot_tell_asks() -> None:
+    @function(approval=lambda arguments: arguments["amount"] > 100)
+    def pay(amount: int) -> None:
+        """Pay."""
+
+    described = describe(pay)
+    assert described.needs_approval({"amount": 101})
+    assert not described.needs_approval({"amount": 100})
+    assert described.needs_approval({})
+    assert described.agreement == "asks first, depending on the arguments"
+
+
+def test_a_check_and_the_effect_that_it_is_for_go_together() -> None:
+    with pytest.raises(ValueError, match="go together"):
+        function(effect="verifiable")
+    with pytest.raises(ValueError, match="go together"):
+        function(effect="unsafe", verify=lambda arguments, key: NotDone())
+
+    @function(effect="verifiable", verify=lambda arguments, key: NotDone())
+    def send() -> None:
+        """Send."""
+
+    assert describe(send).approval
 
 
 @pytest.mark.parametrize(

@@ -105,12 +105,11 @@ def test_functions_are_selected_in_the_order_asked_for(drop: Drop) -> None:
     assert [f.name for f in registry.select(["part", "*"])] == ["part", "greet", "meet"]
 
 
-def test_a_function_that_needs_agreement_has_to_be_named(drop: Drop) -> None:
+def test_all_functions_are_also_those_that_need_agreement(drop: Drop) -> None:
     careless = GOOD.replace('@function(effect="read")\n', "")
     registry = registry_of(drop(a=GOOD, b=careless.replace("greet", "send")))
-    assert registry.functions["send"].approval
-    assert [f.name for f in registry.select(["*"])] == ["greet"]
-    assert [f.name for f in registry.select(["*", "send"])] == ["greet", "send"]
+    assert registry.functions["send"].agreement == "asks first"
+    assert [f.name for f in registry.select(["*"])] == ["greet", "send"]
 
 
 def test_unknown_names_are_reported_and_not_selected(drop: Drop) -> None:

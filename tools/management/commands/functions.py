@@ -29,8 +29,7 @@ class Command(BaseCommand):
         for function in registry.functions.values():
             self.stdout.write(self.style.MIGRATE_HEADING(function.name))
             self.stdout.write(indent(function.description, "    "))
-            approval = "only for agents that name it" if function.approval else "for all agents"
-            self.stdout.write(f"    effect: {function.effect}, {approval}, at most {function.timeout:g} s")
+            self.stdout.write(f"    effect: {function.effect}, {function.agreement}, at most {function.timeout:g} s")
             self.stdout.write(f"    source: {function.module}")
             self.stdout.write(f"    schema: {json.dumps(function.parameters, ensure_ascii=False, default=str)}\n\n")
         if registry.problems:
@@ -40,5 +39,5 @@ class Command(BaseCommand):
 
 
 def _as_dict(function: Function) -> dict[str, Any]:
-    names = ("name", "title", "description", "parameters", "effect", "approval", "timeout", "cache", "module")
+    names = ("name", "title", "description", "parameters", "effect", "agreement", "timeout", "cache", "module")
     return {name: getattr(function, name) for name in names}
