@@ -65,7 +65,12 @@ def _send(user: User, agent: Agent, text: str, conversation: Conversation | None
     _LOCKED.first(conversation=conversation.pk)
     parent = _LAST_TURN.first(conversation=conversation.pk)
     task, created = create_task(
-        user, agent.current_version(), user_message(text), parent.task if parent else None, key or None
+        user,
+        agent.current_version(),
+        user_message(text),
+        parent.task if parent else None,
+        key or None,
+        conversation.pk,
     )
     if not created:
         raise AlreadySent(Turn.objects.select_related("conversation", "task__agent_version").get(task=task))

@@ -48,6 +48,7 @@ class Turn(models.Model):
     parent = models.ForeignKey("self", models.SET_NULL, null=True, blank=True, related_name="children")
     task = models.OneToOneField(Task, models.RESTRICT, related_name="turn")
     position = models.PositiveIntegerField(help_text="Counts from 1 along the branch.")
+    shown = models.BooleanField(default=True, help_text="It is part of the variant that the page shows.")
     text = models.TextField(help_text="The person's words, as sent.")
     created_at = models.DateTimeField(auto_now_add=True)
 

@@ -167,7 +167,7 @@ class OwnAgentForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscripta
         functions = self.fields["functions"]
         assert isinstance(functions, forms.MultipleChoiceField)
         # Only those that need nobody's agreement: naming one of the others is the administrator's agreement.
-        harmless = get_registry().select(["*"])
+        harmless = get_registry().select(["*"], harmless=True)
         self._known = [function.name for function in harmless]
         functions.choices = [(function.name, function.title) for function in harmless]
         if "*" in instance.functions:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from typing import Any, Literal
+from uuid import UUID
 
 from django.db import IntegrityError, transaction
 from django.db.models import Case, Exists, F, OuterRef, Q, Value, When
@@ -13,7 +14,7 @@ from executor.core.messages import Message, message_to_json
 from executor.hints import notify_soon, wake
 from executor.journal import clean_json, deadline_from_now
 from executor.models import ACTIVE, AgentVersion, Status, Task
-from executor.statements import CLOSE_STEPS
+from executor.statements import CLOSE_STEPS, WITHDRAW
 from users.models import User
 
 RETRYABLE = Q(status__in=(Status.FAILED, Status.NEEDS_ATTENTION)) | Q(status=Status.STOPPED, stop_reason="person")
@@ -27,14 +28,17 @@ def create_task(
     message: Message,
     previous: Task | None = None,
     idempotency_key: str | None = None,
+    thread: UUID | None = None,
 ) -> tuple[Task, bool]:
-    """Queue a task. With a key that this person used before, that task is returned instead, and False."""
+    """Queue a task, in the `thread` of those it belongs to. With a key that this person used before, that task is
+    returned instead, and False."""
     try:
         with transaction.atomic():
             task = Task.objects.create(
                 user=user,
                 agent_version=agent_version,
                 previous=previous,
+                thread=thread,
                 input=clean_json(message_to_json(message)),
                 idempotency_key=idempotency_key or None,
             )
@@ -46,7 +50,7 @@ def create_task(
     return task, True
 
 
-def stop(task: Task, by: Literal["person", "administrator"] = "person") -> bool:
+def stop(task: Task, by: Literal["person", "administrator", "expired"] = "person") -> bool:
     """Stop a task, wherever it is. False if it was over already.
 
     One UPDATE for all states, so that a task that a worker is just giving back cannot slip through.
@@ -64,6 +68,7 @@ def stop(task: Task, by: Literal["person", "administrator"] = "person") -> bool:
         )
         if changed and not task.is_active:
             CLOSE_STEPS.execute(task=task.pk, partial="")
+            WITHDRAW.execute(task=task.pk)
     if changed:
         _wake_followers(task)
     return changed

@@ -163,10 +163,7 @@ class AgentForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable
         cleaned: dict[str, Any] = super().clean() or {}
         self._refuse_to_undo(cleaned.get("opened", ""))
         if cleaned.get("all_functions"):
-            known = get_registry().functions
-            chosen = cleaned.get("functions", [])
-            named = [name for name in chosen if name in known and known[name].approval]
-            cleaned["functions"] = ["*", *named]
+            cleaned["functions"] = ["*"]
         if (cleaned.get("input_price") is None) != (cleaned.get("output_price") is None):
             empty = "input_price" if cleaned.get("input_price") is None else "output_price"
             if not {"input_price", "output_price"} & self.errors.keys():

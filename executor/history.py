@@ -81,8 +81,9 @@ def tool_result(step: Step, *, close: bool) -> ToolResult | None:
         case Step.Status.CANCELLED | Step.Status.DENIED | Step.Status.SKIPPED:
             return ToolResult(call_id, step.name, step.error or NOT_RUN, is_error=True)
         case _ if close:
-            begun = step.status == Step.Status.STARTED or step.attempt > 1
-            said = OUTCOME_UNKNOWN if begun and step.effect != "read" else NOT_RUN
+            begun = step.started_at is not None or step.attempt > 1
+            harmless = ("read", "transactional")
+            said = OUTCOME_UNKNOWN if begun and step.effect not in harmless else NOT_RUN
             return ToolResult(call_id, step.name, said, is_error=True)
         case _:
             return None

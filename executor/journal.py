@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from decimal import Decimal
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
-from django.db import transaction
+from django.db import DatabaseError, transaction
 from django.db.models import Case, Exists, F, OuterRef, Q, QuerySet, Value, When
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Coalesce, Now
@@ -33,7 +34,7 @@ from executor.core.prices import Price
 from executor.core.prices import cost as price_of
 from executor.core.retry import LONGEST_DELAY
 from executor.core.validation import ResponseInvalid
-from executor.models import ACTIVE, HELD, Status, Step, Task
+from executor.models import ACTIVE, HELD, Decision, OnUnknown, Status, Step, Task
 from executor.prepared import Param, Statement, update
 from executor.statements import (
     ADD_CALL,
@@ -51,15 +52,18 @@ from executor.statements import (
     RECOUNT,
     SAVE_PARTIAL,
     START_CALL,
+    WITHDRAW,
 )
-from tools.core.function import Function
+from tools.core.context import NewFile
+from tools.core.function import REPEATABLE, Function
+from tools.core.toolbox import Outcome
 from tools.resources import store
 
 LEASE = timedelta(seconds=20)
 #: Acquisitions without a finished step after which a task is not tried again by itself.
 MAX_STALLED_ATTEMPTS = 5
-#: The effects of functions that may run twice without harm.
-REPEATABLE = ("read", "idempotent")
+#: How long something waits for a person before the task is stopped.
+DECIDE_WITHIN = timedelta(days=7)
 #: Later than that, nobody is told when a provider may be asked again.
 _FAR_AWAY = 30 * 86400.0
 NOTHING = Usage()
@@ -174,6 +178,7 @@ class Journal:
         self._counts_on_record = dict(self._counts)
         self._noted: list[Callable[[], object]] = []
         self._calls: dict[str, tuple[int, str]] = {}  # Seq and effect of the calls at hand.
+        self._transacted: set[str] = set()  # Calls of which the result is on record already.
 
     @property
     def seconds_left(self) -> float | None:
@@ -184,17 +189,22 @@ class Journal:
         return None if limit is None else max(0.0, limit - self.elapsed)
 
     @property
+    def is_new(self) -> bool:
+        """Nothing was done so far."""
+        return not self._counts["head_seq"]
+
+    @property
     def postponements(self) -> int:
         """How often in a row it was put off."""
         return int(self._counts["postponements"])
 
     # --- what was left behind ----------------------------------------------------------------------------------------
 
-    def recover(self) -> None:
+    def recover(self) -> list[str]:
         """Settle what an earlier acquisition left open: half an answer is dropped, a started call is run again only if
-        running it twice does no harm."""
+        running it twice does no harm. Returns the names of the functions that may have run."""
         with self._transaction():
-            self._settle()
+            return self._settle()
 
     # --- the model ---------------------------------------------------------------------------------------------------
 
@@ -279,35 +289,128 @@ class Journal:
 
     # --- functions ---------------------------------------------------------------------------------------------------
 
-    def start_tools(self, calls: Sequence[ToolCall]) -> None:
-        """On record before any of them begins."""
+    def ask(self, kinds: Mapping[str, Decision.Kind]) -> None:
+        """Ask the person about these calls, as far as that was not done."""
+        with self._transaction():
+            calls = Step.objects.filter(task=self.task_id, call_id__in=kinds)
+            for step in list(calls.filter(status=Step.Status.PENDING).order_by("seq")):
+                self._ask(step, kinds[step.call_id or ""])
+
+    def _ask(self, step: Step, kind: Decision.Kind) -> None:
+        Step.objects.filter(pk=step.pk).update(status=Step.Status.WAITING)
+        Decision.objects.get_or_create(
+            task_id=self.task_id,
+            step=step,
+            status=Decision.Status.PENDING,
+            defaults={
+                "kind": kind,
+                "arguments_digest": step.arguments_digest,
+                "expires_at": Now() + DECIDE_WITHIN,
+            },
+        )
+
+    def wait(self) -> bool:
+        """Give the task back until somebody has decided. What it waits is not part of the time that it may take.
+
+        False if everything has been decided by now, or it is being stopped: then it is still ours.
+        """
+        self._counts["stalled_attempts"] = 0
+        with self._transaction():
+            asked = Decision.objects.filter(task=self.task_id, status=Decision.Status.PENDING).exists()
+            return asked and self._put_aside(Status.WAITING, timedelta(0))
+
+    def start_tools(self, calls: Sequence[ToolCall], decided: Mapping[str, Decision] = MappingProxyType({})) -> None:
+        """On record before any of them begins. What was agreed to in `decided` is used up by that.
+
+        Raises TaskExecutionError if it was used before.
+        """
         for call in calls:
+            if decision := decided.get(call.id):
+                self._noted.append(partial(self._consume, decision, call))
             if call.id not in self._calls:  # An earlier acquisition asked for it.
                 known = Step.objects.filter(task=self.task_id, call_id=call.id)
                 self._calls[call.id] = known.values_list("seq", "effect").get()
             self._note(START_CALL, call_id=call.id, fence=self.fence)
         self.commit()
 
+    def _consume(self, decision: Decision, call: ToolCall) -> None:
+        step = Step.objects.filter(task=self.task_id, call_id=call.id).values("pk", "arguments_digest").get()
+        used = Decision.objects.filter(
+            pk=decision.pk,
+            step=step["pk"],
+            arguments_digest=step["arguments_digest"],
+            status=Decision.Status.DECIDED,
+            consumed_at=None,
+        ).update(consumed_at=Now())
+        if not used:
+            raise TaskExecutionError(f"What was agreed to for {call.name} is not valid any more.", hint="Try again.")
+
+    def transact(self, call: ToolCall, work: Callable[[], Outcome]) -> Outcome:
+        """Run a transactional function in the transaction that says what came of it: both are on record, or neither.
+        If it fails, everything that it did is undone."""
+        with self._transaction():
+            try:
+                with transaction.atomic():
+                    outcome = work()
+                    if outcome.is_error:
+                        raise _Undo(outcome)
+            except _Undo as undone:
+                outcome = undone.outcome
+            except DatabaseError as error:  # Of the function itself; ours would come again with the next statement.
+                outcome = Outcome(f"{call.name} failed: {error}", is_error=True, error_kind="exception")
+            self._finish_call(call, outcome.content, outcome.files, outcome.error_kind, failed=outcome.is_error)
+            for write in self._noted:
+                write()
+            self._noted.clear()
+        self._transacted.add(call.id)
+        return outcome
+
     def finish_tool(self, event: ToolFinished, spent: Spent, *, later: bool = False) -> None:
         """The result of one call, with the files that it made. What took too long may have had its effect or have it
-        yet, so its outcome is unknown, unless that does no harm."""
-        call_id, failed = event.call.id, event.result.is_error
-        seq, effect = self._calls[call_id]
-        unknown = event.error_kind == "timeout" and effect not in REPEATABLE
-        self._count(tool_calls=1, failed_calls=int(failed))
-        if event.files:
-            self._noted.append(partial(store, self.task.user_id, self.task_id, call_id, event.files))
-        self._note(
-            FINISH_CALL,
-            call_id=call_id,
-            status=Step.Status.UNKNOWN if unknown else Step.Status.FAILED if failed else Step.Status.DONE,
-            result=clean(event.result.content),
-            error_kind=event.error_kind,
-            error=clean(event.result.content)[:500] if failed else "",
-        )
-        self._checkpoint(seq, spent)
+        yet, so its outcome is unknown, unless that does no harm; if the event is open, the person is asked."""
+        call = event.call
+        self._count(tool_calls=1, failed_calls=int(event.result.is_error))
+        if call.id not in self._transacted:
+            self._finish_call(
+                call,
+                event.result.content,
+                event.files,
+                event.error_kind,
+                failed=event.result.is_error,
+                is_open=event.is_open,
+            )
+        if not event.is_open:
+            self._checkpoint(self._calls[call.id][0], spent)
         if not later:
             self.commit()
+
+    def _finish_call(
+        self,
+        call: ToolCall,
+        content: str,
+        files: Sequence[NewFile],
+        error_kind: str,
+        *,
+        failed: bool,
+        is_open: bool = False,
+    ) -> None:
+        _, effect = self._calls[call.id]
+        unknown = error_kind in ("timeout", "unclear") and effect not in REPEATABLE
+        if files:
+            self._noted.append(partial(store, self.task.user_id, self.task_id, call.id, files))
+        self._note(
+            FINISH_CALL,
+            call_id=call.id,
+            status=Step.Status.UNKNOWN if unknown else Step.Status.FAILED if failed else Step.Status.DONE,
+            result=clean(content),
+            error_kind=error_kind,
+            error=clean(content)[:500] if failed else "",
+        )
+        if is_open:
+            self._noted.append(partial(self._ask_what_became_of, call.id))
+
+    def _ask_what_became_of(self, call_id: str) -> None:
+        self._ask(Step.objects.get(task=self.task_id, call_id=call_id), Decision.Kind.UNKNOWN)
 
     # --- the end -----------------------------------------------------------------------------------------------------
 
@@ -328,6 +431,7 @@ class Journal:
         ):
             self._price_open()
             CLOSE_STEPS.execute(task=self.task_id, partial=clean(partial))
+            WITHDRAW.execute(task=self.task_id)
             if error is not None:
                 self._note_failure(error)
         return list(Task.objects.filter(previous=self.task_id, status=Status.QUEUED).values_list("pk", flat=True))
@@ -351,22 +455,25 @@ class Journal:
         """
         self._counts["stalled_attempts"] = 0
         self._counts["postponements"] += 1
-        wait, task, limit = timedelta(seconds=seconds), self.task, self.config.limits.seconds
-        deadline = task.deadline_at
-        if limit is not None and task.started_at:
-            deadline = (deadline or task.started_at + timedelta(seconds=limit)) + wait
         with self._transaction():
-            postponed = Task.objects.filter(pk=self.task_id, status=Status.RUNNING).update(
-                status=Status.RETRYING,
-                owner="",
-                lease_until=None,
-                not_before=Now() + wait,
-                deadline_at=deadline,
+            return self._put_aside(
+                Status.RETRYING,
+                timedelta(seconds=seconds),
                 error_kind=error.kind,
                 error=clean(error.message),
                 error_hint=clean(error.hint),
             )
-        return bool(postponed)
+
+    def _put_aside(self, status: Status, wait: timedelta, **changes: Any) -> bool:
+        """Nobody works on it, for `wait` or until something is decided: `not_before` is when that began to count."""
+        task, limit = self.task, self.config.limits.seconds
+        deadline = task.deadline_at
+        if limit is not None and task.started_at:
+            deadline = (deadline or task.started_at + timedelta(seconds=limit)) + wait
+        aside = Task.objects.filter(pk=self.task_id, status=Status.RUNNING).update(
+            status=status, owner="", lease_until=None, not_before=Now() + wait, deadline_at=deadline, **changes
+        )
+        return bool(aside)
 
     def release(self) -> None:
         """Give the task back, to go on elsewhere at once. Nothing is left open that nobody works on."""
@@ -473,18 +580,30 @@ class Journal:
             effect=effect,
         )
 
-    def _settle(self) -> None:
-        """Leave nothing started that nobody works on."""
+    def _settle(self) -> list[str]:
+        """Leave nothing started that nobody works on. Returns the names of the functions that may have run."""
         self._price_open()
         started = Step.objects.filter(task=self.task_id, status=Step.Status.STARTED)
         started.filter(kind=Step.Kind.MODEL).update(
             status=Step.Status.FAILED, error_kind="interrupted", error="The worker was interrupted.", ended_at=Now()
         )
-        calls = started.filter(kind=Step.Kind.TOOL)
-        calls.filter(effect__in=REPEATABLE).update(
-            status=Step.Status.PENDING, attempt=F("attempt") + 1, started_at=None
-        )
-        calls.update(status=Step.Status.UNKNOWN, error_kind="interrupted", error="It may have run.", ended_at=Now())
+        again = started.filter(kind=Step.Kind.TOOL, effect__in=(*REPEATABLE, "verifiable"))
+        # What was agreed to for a call holds for the same call.
+        Decision.objects.filter(step__in=list(again)).update(consumed_at=None)
+        again.update(status=Step.Status.PENDING, attempt=F("attempt") + 1, started_at=None)
+        doubtful = list(started.filter(kind=Step.Kind.TOOL))
+        started.update(status=Step.Status.UNKNOWN, error_kind="interrupted", error="It may have run.", ended_at=Now())
+        if self.config.on_unknown == OnUnknown.ASK:
+            for step in doubtful:
+                self._ask(step, Decision.Kind.UNKNOWN)
+        return [step.name for step in doubtful]
+
+
+class _Undo(Exception):
+    """A transactional function failed."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        self.outcome = outcome
 
 
 def _cost(config: AgentConfig, model: str, usage: Usage) -> Decimal | None:

@@ -35,6 +35,14 @@ def provider_choices() -> list[tuple[str, str]]:
     return [(name, llm_class(name).label or name) for name in LLMS]
 
 
+class OnUnknown(models.TextChoices):
+    """What becomes of a call that was interrupted, and that may have had its effect or not."""
+
+    ASK = "ask", "Ask the person"
+    TELL_MODEL = "tell_model", "Tell the model"
+    FAIL = "fail", "End the task"
+
+
 class AgentQuerySet(models.QuerySet["Agent"]):
     def usable_by(self, user: User | None) -> Self:
         """The enabled agents that `user` may choose: everybody's and their own. None: only everybody's."""
@@ -62,7 +70,20 @@ class Agent(models.Model):
     functions = models.JSONField(
         default=default_functions,
         blank=True,
-        help_text='Names of functions it may call; "*" is all that need nobody\'s agreement.',
+        help_text='Names of functions it may call; "*" is all.',
+    )
+    approvals = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text='Which functions the person is asked about before they run: {"name": "always" or "never"}, "*" for '
+        "all others. Empty: as each function says.",
+    )
+    on_unknown = models.CharField(
+        "interrupted calls",
+        max_length=12,
+        choices=OnUnknown,
+        default=OnUnknown.ASK,
+        help_text="What becomes of a call that may have run, when its worker died or it took too long.",
     )
     max_iterations = models.PositiveIntegerField(
         default=5, validators=[MinValueValidator(1)], help_text="How often one task may ask the model."
@@ -72,6 +93,20 @@ class Agent(models.Model):
     )
     max_tool_calls = models.PositiveIntegerField(
         "max function calls", default=200, help_text="How many functions one task may call."
+    )
+    max_tokens = models.PositiveBigIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="How many tokens one task may use, read and written. Empty: as many as it takes.",
+    )
+    max_cost = models.DecimalField(
+        max_digits=10,
+        decimal_places=4,
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(0)],
+        help_text="How many US dollars one task may cost. Empty: as much as it takes.",
     )
     parameters = models.JSONField(default=dict, blank=True, help_text="Passed to the model, e.g. temperature.")
     response_schema = models.JSONField(
@@ -155,6 +190,8 @@ class Agent(models.Model):
             fallback_id=self.fallback_id,
             price=self._price(),
             is_personal=self.owner_id is not None,
+            approvals=self.approvals,
+            on_unknown=self.on_unknown,
         )
 
     def _price(self) -> dict[str, str] | None:
@@ -224,7 +261,28 @@ class Task(models.Model):
     agent_version = models.ForeignKey(AgentVersion, models.PROTECT, related_name="tasks")
     previous = models.ForeignKey("self", models.SET_NULL, null=True, blank=True, related_name="next_tasks")
     parent = models.ForeignKey("self", models.CASCADE, null=True, blank=True, related_name="sub_tasks")
+    base = models.ForeignKey(
+        "self",
+        models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="forks",
+        help_text="The task whose steps up to `base_seq` are this one's first steps too.",
+    )
+    base_seq = models.PositiveIntegerField(null=True, blank=True)
+    thread = models.UUIDField(
+        null=True,
+        blank=True,
+        db_index=True,
+        help_text="What belongs together, as whoever made the task says. “Always here” holds within it.",
+    )
     input = models.JSONField(help_text="The message that the task answers, as in executor/core/messages.py.")
+    steers = models.BooleanField(
+        default=False, help_text="While it is queued: its message goes into the task before it, as soon as that can."
+    )
+    allowed = models.JSONField(
+        default=dict, blank=True, help_text="What a person allowed beyond the agent's limits: {limit: so much more}."
+    )
     idempotency_key = models.CharField(max_length=64, null=True, blank=True, editable=False)
 
     status = models.CharField(max_length=20, choices=Status, default=Status.QUEUED)
@@ -299,10 +357,12 @@ class Step(models.Model):
     class Kind(models.TextChoices):
         MODEL = "model", "Model"
         TOOL = "tool", "Function"
+        MESSAGE = "message", "Message"  # What the person said while the task was at work.
         NOTE = "note", "Note"
 
     class Status(models.TextChoices):
         PENDING = "pending", "Pending"
+        WAITING = "waiting", "Waiting for you"  # A decision says for what.
         STARTED = "started", "Running"
         DONE = "done", "Done"
         FAILED = "failed", "Failed"
@@ -376,7 +436,11 @@ class Step(models.Model):
 
     @property
     def is_open(self) -> bool:
-        return self.status in (self.Status.PENDING, self.Status.STARTED)
+        return self.status in OPEN
+
+
+#: Steps that are not over.
+OPEN = (Step.Status.PENDING, Step.Status.WAITING, Step.Status.STARTED)
 
 
 class Checkpoint(models.Model):
@@ -393,6 +457,103 @@ class Checkpoint(models.Model):
 
     def __str__(self) -> str:
         return f"after step {self.seq}"
+
+
+class Decision(models.Model):
+    """Something that a person is asked to decide before a task goes on. Waiting for it holds no worker.
+
+    It is about one call (`step`), with exactly these arguments (`arguments_digest`), or about the task as a whole. What
+    was agreed to is used once: `consumed_at` is written together with the beginning of the call.
+    """
+
+    class Kind(models.TextChoices):
+        APPROVAL = "approval", "May it run?"
+        QUESTION = "question", "Question"
+        PLAN = "plan", "Plan"
+        UNKNOWN = "unknown", "May have run"
+        LIMIT = "limit", "Limit"
+
+    class Status(models.TextChoices):
+        PENDING = "pending", "Waiting for you"
+        DECIDED = "decided", "Decided"
+        EXPIRED = "expired", "Nobody answered in time"
+        WITHDRAWN = "withdrawn", "The task was stopped before"
+
+    class Choice(models.TextChoices):
+        ALLOW = "allow", "Allowed"
+        ALWAYS = "always", "Always allowed here"
+        DENY = "deny", "Denied"
+        ANSWER = "answer", "Answered"
+        DID = "did", "It did run"
+        AGAIN = "again", "Run again"
+        SKIP = "skip", "Skipped"
+        CONTINUE = "continue", "Continued"
+        SUMMARISE = "summarise", "Stopped with a summary"
+
+    task = models.ForeignKey(Task, models.CASCADE, related_name="decisions")
+    step = models.ForeignKey(Step, models.CASCADE, null=True, blank=True, related_name="decisions")
+    kind = models.CharField(max_length=12, choices=Kind)
+    status = models.CharField(max_length=12, choices=Status, default=Status.PENDING)
+    choice = models.CharField(max_length=12, choices=Choice, blank=True)
+    #: What is asked: the options of a question, the limit that was reached …
+    details = models.JSONField(default=dict, blank=True)
+    arguments_digest = models.CharField(max_length=32, blank=True)
+    #: What the person changed the arguments to; None if nothing.
+    arguments = models.JSONField(null=True, blank=True)
+    note = models.TextField(blank=True, help_text="What the person said about it.")
+    decided_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+")
+    created_at = models.DateTimeField(db_default=Now())
+    expires_at = models.DateTimeField(null=True, blank=True)
+    decided_at = models.DateTimeField(null=True, blank=True)
+    consumed_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ("pk",)
+        indexes = [models.Index(fields=("status", "expires_at"), name="decision_by_expiry")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=("task", "step"), condition=models.Q(status="pending"), name="one_open_decision_per_step"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()} {self.get_choice_display() or self.get_status_display()}"
+
+
+class ApprovalRule(models.Model):
+    """A person said of a function: always allow this one here."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="approval_rules")
+    thread = models.UUIDField(help_text="That of the tasks it holds for.")
+    function = models.CharField(max_length=64)
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=("user", "thread", "function"), name="one_rule_per_function_and_thread")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.function}: always"
+
+
+class DayAccount(models.Model):
+    """What the tasks of a person used on one day of the site's time zone, so that limits of a day hold.
+
+    `reserved` is what questions that are being asked may cost at most; it is given back, or spent, with the answer.
+    """
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="day_accounts")
+    day = models.DateField()
+    tokens = models.PositiveBigIntegerField(default=0)
+    cost = models.DecimalField(max_digits=14, decimal_places=8, default=Decimal(0))
+    reserved = models.DecimalField(max_digits=14, decimal_places=8, default=Decimal(0))
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=("user", "day"), name="one_account_per_day")]
+
+    def __str__(self) -> str:
+        return f"{self.user} on {self.day}"
 
 
 class Worker(models.Model):

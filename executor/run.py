@@ -6,6 +6,7 @@ import asyncio
 import enum
 import logging
 import time
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from importlib import import_module
@@ -16,6 +17,7 @@ from django.db import InterfaceError, OperationalError
 from django.db.models import Q
 
 from executor.advice import advise
+from executor.approvals import Agreements
 from executor.core import prices
 from executor.core.config import AgentConfig
 from executor.core.errors import LimitReached, LLMError, TaskExecutionError
@@ -25,6 +27,7 @@ from executor.core.events import (
     LoopEvent,
     ModelAsked,
     ModelRetried,
+    PersonAsked,
     ReasoningDelta,
     TextDelta,
     ToolFinished,
@@ -34,14 +37,17 @@ from executor.core.executor import TaskSolver
 from executor.core.limits import Spent
 from executor.core.llms.base import BaseLlm
 from executor.core.llms.factory import create_llm
+from executor.core.messages import ToolCall
 from executor.core.retry import FALLS_BACK, MAX_POSTPONEMENTS, POSTPONED, postponement
 from executor.credentials import Credentials, KeyMissing, accepted, credentials, refused
 from executor.database import in_database
+from executor.hints import notify
 from executor.history import transcript
 from executor.journal import MAX_STALLED_ATTEMPTS, Journal, LeaseLost, Source
 from executor.live import Publisher
-from executor.models import Agent, Status
-from executor.toolset import Toolset
+from executor.models import Agent, OnUnknown, Status
+from executor.toolset import Toolset, may_have_run
+from tools.core.toolbox import Outcome
 
 logger = logging.getLogger(__name__)
 
@@ -58,8 +64,8 @@ class Interruption(enum.Enum):
 class Run:
     """`execute` returns the tasks that waited for this one and may begin now.
 
-    `wait` is None unless the task was put off: then it may be taken up again in so many seconds. `fell` tells that the
-    database did not answer: the task is still held, and nobody works on it.
+    `wait` is None unless the task was put off: then it may be taken up again in so many seconds. `is_over` tells that
+    it has ended, `fell` that the database did not answer: the task is still held, and nobody works on it.
     """
 
     def __init__(self, journal: Journal, publisher: Publisher) -> None:
@@ -67,12 +73,15 @@ class Run:
         self.task_id: UUID = journal.task_id
         self.wait: float | None = None
         self.fell = False
+        self.is_over = False
         self._stream = publisher.open(journal.task_id, journal.fence, lambda: self.interrupt(Interruption.LOST))
         self._interruption: Interruption | None = None
         self._asking = False
         self._closing = False
         self._seq = 0
         self._running = 0  # Calls that began and have no result yet.
+        self._asked = False  # Something waits for a person.
+        self._writing = asyncio.Lock()  # Calls run side by side; what is written down of them does not.
         self._asked_at = 0.0
         self._first_token_ms: int | None = None
         self._saved_at = 0.0
@@ -114,8 +123,10 @@ class Run:
         journal, limits = self.journal, self.journal.config.limits
         try:
             if journal.task.attempts > 1:
-                await in_database(journal.recover)
+                doubtful = await in_database(journal.recover)
                 self._stream.rows_changed()
+                if doubtful and journal.config.on_unknown == OnUnknown.FAIL:
+                    raise Doubtful(doubtful)
             if journal.task.stalled_attempts > MAX_STALLED_ATTEMPTS:
                 raise Stalled(
                     f"It was begun {MAX_STALLED_ATTEMPTS} times; each time its worker ended before a step was done.",
@@ -123,7 +134,13 @@ class Run:
                 )
             try:
                 async with asyncio.timeout(journal.seconds_left) as clock:
-                    await self._solve()
+                    while True:
+                        self._asked = False
+                        await self._solve()
+                        if not self._asked:
+                            break
+                        if await self._wait_for_person():
+                            return []
             except TimeoutError:
                 if not clock.expired():
                     raise
@@ -170,7 +187,8 @@ class Run:
     async def _solve_with(self, source: Source) -> None:
         journal, config = self.journal, self.journal.config
         journal.source = source
-        toolset = Toolset(config.functions, journal.task.user_id, journal.task_id)
+        agreements = await in_database(Agreements.of, journal.task, journal.config, is_new=journal.is_new)
+        toolset = Toolset(config, journal.task.user_id, journal.task_id, agreements, self._transact)
         await _load(config)
         messages, spent = await in_database(transcript, journal.task, config.instructions)
         llm, used = await in_database(_llm, journal, source)
@@ -224,17 +242,28 @@ class Run:
                 said = self._stream.text, self._stream.reasoning
                 await in_database(self.journal.fail_model, self._seq, error, *said, usage, begun=error.partial)
                 self._close_step()
+            case PersonAsked(calls):
+                self._asked = True
+                await in_database(self.journal.ask, {call.id: toolset.question(call) for call in calls})
+                self._close_step()
+                await notify(self.journal.task.user_id, self.task_id)
             case ToolsStarted(calls):
                 self._running = len(calls)
-                await in_database(self.journal.start_tools, calls)
+                await in_database(self.journal.start_tools, calls, toolset.decided)
                 self._close_step()
             case ToolFinished():
                 self._running -= 1
-                if self._running:
-                    await in_database(self.journal.finish_tool, event, spent)
+                self._asked |= event.is_open
+                if self._running or self._asked:
+                    async with self._writing:
+                        await in_database(self.journal.finish_tool, event, spent)
                     self._stream.rows_changed()
                 else:  # Written with the next question.
                     self.journal.finish_tool(event, spent, later=True)
+                if event.error_kind in ("timeout", "unclear") and self.journal.config.on_unknown == OnUnknown.FAIL:
+                    function = toolset.functions.get(event.call.name)
+                    if may_have_run(function, event.error_kind):
+                        raise Doubtful([event.call.name])
 
     async def _begin_step(self) -> None:
         self._stream.close_step()
@@ -242,6 +271,24 @@ class Run:
         self._asked_at = self._saved_at = time.monotonic()
         self._first_token_ms = None
         self._stream.open_step(self._seq)
+
+    async def _transact(self, call: ToolCall, work: Callable[[], Outcome]) -> Outcome:
+        async with self._writing:
+            return await in_database(self.journal.transact, call, work)
+
+    async def _wait_for_person(self) -> bool:
+        """Hold no worker until somebody has decided. False if everything was decided meanwhile."""
+        self._closing = True
+        if await in_database(self.journal.wait):
+            self._stream.close_step()
+            self._stream.rows_changed()
+            return True
+        self._closing = False
+        await in_database(self.journal.task.refresh_from_db, fields=["status"])
+        if self.journal.task.status == Status.STOPPING:
+            self._interruption = Interruption.STOP
+            raise asyncio.CancelledError
+        return False
 
     def _mark_first_token(self) -> None:
         if self._first_token_ms is None:
@@ -296,6 +343,7 @@ class Run:
         waiting = await in_database(
             self.journal.end, status, error=error, stop_reason=stop_reason, partial=partial or self._stream.text
         )
+        self.is_over = True
         self._stream.close_step()
         self._stream.end()
         return waiting
@@ -305,6 +353,18 @@ class Stalled(TaskExecutionError):
     """The task was acquired again and again without getting anywhere."""
 
     kind = "stalled"
+
+
+class Doubtful(TaskExecutionError):
+    """A call may have run, and the agent's setting is to end its task then."""
+
+    kind = "doubtful"
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__(
+            f"It was interrupted in {', '.join(names)}, which may have run or not.",
+            hint="Find out whether it did. Try again then: the model is told that its outcome is unknown.",
+        )
 
 
 def _llm(journal: Journal, source: Source) -> tuple[BaseLlm, Credentials]:

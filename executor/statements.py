@@ -8,7 +8,7 @@ from django.db.models import Case, F, Q, QuerySet, TextField, Value, When
 from django.db.models.functions import Coalesce, Now, NullIf
 
 from executor.core.messages import Usage
-from executor.models import HELD, Checkpoint, Step, Task
+from executor.models import HELD, OPEN, Checkpoint, Decision, Step, Task
 from executor.prepared import Param, Select, insert, update
 
 #: What the row of a task counts. Only who holds the task changes these, so they are written as they should be.
@@ -51,12 +51,12 @@ END = update(
     ended_at=Now(),
 )
 
-#: What is still open at the end. A call that had begun may have had its effect, unless it has none.
+#: What is still open at the end. A call that had begun may have had its effect, unless it has none or it was undone.
 CLOSE_STEPS = update(
-    lambda: Step.objects.filter(task=Param("task"), status__in=(Step.Status.PENDING, Step.Status.STARTED)),
+    lambda: Step.objects.filter(task=Param("task"), status__in=OPEN),
     status=Case(
         When(
-            (Q(status=Step.Status.STARTED) | Q(attempt__gt=1)) & ~Q(effect="read"),
+            (Q(started_at__isnull=False) | Q(attempt__gt=1)) & ~Q(effect__in=("read", "transactional")),
             kind=Step.Kind.TOOL,
             then=Value(Step.Status.UNKNOWN),
         ),
@@ -67,6 +67,13 @@ CLOSE_STEPS = update(
         default=F("text"),
     ),
     ended_at=Now(),
+)
+
+#: Nobody need decide any more.
+WITHDRAW = update(
+    lambda: Decision.objects.filter(task=Param("task"), status=Decision.Status.PENDING),
+    status=Decision.Status.WITHDRAWN,
+    decided_at=Now(),
 )
 
 CHECKPOINT = insert(Checkpoint, task_id=Param("task"), seq=Param("seq"), counters=Param("counters"))

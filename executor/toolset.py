@@ -5,29 +5,49 @@ from __future__ import annotations
 import asyncio
 import functools
 import hashlib
-from collections.abc import Awaitable, Callable
+import json
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 from uuid import UUID
 
 from django.db import connections
 
+from executor.approvals import Agreements
+from executor.core.config import AgentConfig
 from executor.core.events import ToolFinished
 from executor.core.messages import ToolCall, ToolResult
+from executor.models import Decision, OnUnknown
 from tools.core.context import Context
-from tools.core.function import Function, ToolSpec
+from tools.core.function import REPEATABLE, Function, ToolSpec
+from tools.core.toolbox import Outcome
 from tools.registry import get_toolbox
 
 T = TypeVar("T")
+#: Runs a transactional call in the transaction that writes its outcome down.
+Transact = Callable[[ToolCall, Callable[[], Outcome]], Awaitable[Outcome]]
 
 THREADS = 16
+CHANGED = "The person changed the arguments of this call before it ran, to {arguments}. Its result:\n"
 
 
 class Toolset:
-    def __init__(self, names: tuple[str, ...], user_id: int, task_id: UUID) -> None:
-        self._toolbox = get_toolbox(names, run_in_thread)
+    def __init__(
+        self,
+        config: AgentConfig,
+        user_id: int,
+        task_id: UUID,
+        agreements: Agreements | None = None,
+        transact: Transact | None = None,
+    ) -> None:
+        # People agree to calls, but not for the administrator: what may do harm is not for agents of their own.
+        self._toolbox = get_toolbox(config.functions, run_in_thread, harmless=config.is_personal)
+        self._functions = self._toolbox.functions
+        self._asks = config.on_unknown == OnUnknown.ASK
         self._user_id = user_id
         self._task_id = task_id
+        self._agreements = agreements or Agreements()
+        self._transact = transact
 
     @property
     def specs(self) -> list[ToolSpec]:
@@ -37,6 +57,28 @@ class Toolset:
     def functions(self) -> dict[str, Function]:
         return self._toolbox.functions
 
+    @property
+    def decided(self) -> Mapping[str, Decision]:
+        """What was agreed to, by call; used up when the call begins."""
+        return self._agreements.decided
+
+    def must_wait(self, call: ToolCall) -> bool:
+        function = self._functions.get(call.name)
+        given = self._toolbox.given(call.name, call.arguments) if function else None
+        if function is None or given is None:
+            return False  # It cannot be run at all, which is for the model to be told.
+        return self._agreements.must_wait(call.id, function, given)
+
+    def question(self, call: ToolCall) -> Decision.Kind:
+        """What a person is asked about a call that must wait."""
+        match self._functions[call.name].answered_by:
+            case "person":
+                return Decision.Kind.QUESTION
+            case "plan":
+                return Decision.Kind.PLAN
+            case _:
+                return Decision.Kind.APPROVAL
+
     async def run(self, call: ToolCall) -> ToolFinished:
         context = Context(
             user_id=self._user_id,
@@ -44,9 +86,28 @@ class Toolset:
             call_id=call.id,
             idempotency_key=hashlib.sha256(f"{self._task_id}:{call.id}".encode()).hexdigest()[:32],
         )
-        outcome = await self._toolbox.call(call.name, call.arguments, call.raw_arguments, context)
-        result = ToolResult(call.id, call.name, outcome.content, outcome.is_error)
-        return ToolFinished(call, result, outcome.files, outcome.error_kind)
+        decision = self.decided.get(call.id)
+        again = decision is not None and decision.choice == Decision.Choice.AGAIN
+        edited = decision.arguments if decision else None
+        outcome = await self._toolbox.call(
+            call.name,
+            call.arguments if edited is None else edited,
+            call.raw_arguments,
+            context,
+            verify=call.id in self._agreements.begun and not again,
+            transact=functools.partial(self._transact, call) if self._transact else None,
+        )
+        content = outcome.content
+        if edited is not None:
+            content = CHANGED.format(arguments=json.dumps(edited, ensure_ascii=False)) + content
+        result = ToolResult(call.id, call.name, content, outcome.is_error)
+        is_open = self._asks and may_have_run(self._functions.get(call.name), outcome.error_kind)
+        return ToolFinished(call, result, outcome.files, outcome.error_kind, is_open)
+
+
+def may_have_run(function: Function | None, error_kind: str) -> bool:
+    """Whether a call that ended like this may have had an effect that must not be had twice."""
+    return function is not None and error_kind in ("timeout", "unclear") and function.effect not in REPEATABLE
 
 
 @functools.cache

@@ -33,6 +33,7 @@ from redis.exceptions import RedisError
 
 from executor.core import prices
 from executor.database import in_database
+from executor.decisions import expire
 from executor.hints import BELL, notify, wake
 from executor.housekeeping import EVERY, keep_house
 from executor.journal import claim, claimable, give_up, heartbeat
@@ -176,7 +177,7 @@ class WorkerProcess:
             waiting = await run.execute()
             if run.fell:
                 self._fallen.add(task_id)
-            await notify(journal.task.user_id, task_id, over=task_id not in waiting and run.wait is None)
+            await notify(journal.task.user_id, task_id, over=run.is_over)
             if run.wait is not None:
                 self._loop.call_later(run.wait, wake, task_id)
         finally:
@@ -242,6 +243,7 @@ class WorkerProcess:
         if fallen := self._fallen - self._taken:
             give_up(self.owner, fallen)
             self._fallen -= fallen
+        expire()
         for owner in Task.objects.filter(status__in=HELD).order_by().values_list("owner", flat=True).distinct():
             if is_dead(owner):
                 give_up(owner)

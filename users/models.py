@@ -57,6 +57,20 @@ class User(AbstractUser):
         default=True,
         help_text="Untick to suspend: every session ends at once and log-in is refused. Nothing is deleted.",
     )
+    max_tokens_per_day = models.PositiveBigIntegerField(
+        "tokens per day",
+        null=True,
+        blank=True,
+        help_text="How many tokens their tasks may use on a day. Empty: as the site's settings say.",
+    )
+    max_cost_per_day = models.DecimalField(
+        "dollars per day",
+        max_digits=10,
+        decimal_places=4,
+        null=True,
+        blank=True,
+        help_text="What their tasks may cost on a day, in US dollars. Empty: as the site's settings say.",
+    )
 
     class Meta:
         verbose_name = "person"

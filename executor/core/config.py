@@ -15,7 +15,8 @@ class AgentConfig:
     `fallback` is the name of the agent whose model takes over when this one's provider does not answer, `fallback_id`
     what it is found by, also when it was renamed; a config from before that has none. `price` is in dollars per million
     tokens: {"input": "0.5", "output": "2"}. The addresses of a personal agent were not chosen by an administrator, so
-    they are checked when they are asked.
+    they are checked when they are asked. `approvals` says of functions, or of all others ("*"), whether a person is
+    asked before they run, "always" or "never"; `on_unknown` what becomes of a call that may have run.
     """
 
     name: str
@@ -33,6 +34,8 @@ class AgentConfig:
     fallback_id: int | None = None
     price: dict[str, str] | None = None
     is_personal: bool = False
+    approvals: dict[str, str] = field(default_factory=dict)
+    on_unknown: str = "ask"
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self) | {"functions": list(self.functions)}

@@ -1,7 +1,7 @@
 """What happens, in the order it happens: the model's stream, and the loop's steps around it.
 
 A model's stream is `Started`, any number of the deltas, and exactly one of `Finished` or `Failed`. The loop passes
-these on and adds `ModelAsked`, `ModelRetried`, `ToolsStarted` and `ToolFinished`.
+these on and adds `ModelAsked`, `ModelRetried`, `ToolsStarted`, `ToolFinished` and `PersonAsked`.
 """
 
 from __future__ import annotations
@@ -114,10 +114,20 @@ class ToolsStarted:
 
 @dataclass(frozen=True, slots=True)
 class ToolFinished:
+    """`is_open`: it may have run, and a person is to say what became of it; until then it has no result."""
+
     call: ToolCall
     result: ToolResult
     files: tuple[NewFile, ...] = ()
     error_kind: str = ""
+    is_open: bool = False
 
 
-LoopEvent = ModelEvent | ModelAsked | ModelRetried | ToolsStarted | ToolFinished
+@dataclass(frozen=True, slots=True)
+class PersonAsked:
+    """These calls wait for somebody's decision. The others are run meanwhile; then the loop ends, without an answer."""
+
+    calls: tuple[ToolCall, ...]
+
+
+LoopEvent = ModelEvent | ModelAsked | ModelRetried | ToolsStarted | ToolFinished | PersonAsked

@@ -16,7 +16,16 @@ from contextlib import aclosing
 from typing import Any, Protocol
 
 from executor.core.errors import LLMError
-from executor.core.events import Failed, Finished, LoopEvent, ModelAsked, ModelRetried, ToolFinished, ToolsStarted
+from executor.core.events import (
+    Failed,
+    Finished,
+    LoopEvent,
+    ModelAsked,
+    ModelRetried,
+    PersonAsked,
+    ToolFinished,
+    ToolsStarted,
+)
 from executor.core.limits import Limits, Spent, check, check_calls
 from executor.core.llms.base import BaseLlm
 from executor.core.llms.parameters import RESPONSE_SCHEMA
@@ -34,6 +43,9 @@ class Tools(Protocol):
     @property
     def specs(self) -> Sequence[ToolSpec]: ...
 
+    def must_wait(self, call: ToolCall) -> bool:
+        """Whether somebody has to decide something before this call can have a result."""
+
     async def run(self, call: ToolCall) -> ToolFinished:
         """Run one call. A failure is an answer for the model, never an exception."""
 
@@ -47,7 +59,8 @@ async def solve(
     schema: dict[str, Any] | None = None,
 ) -> AsyncGenerator[LoopEvent, None]:
     """Run the loop; the last event is a `Finished` without calls, or there is none where the transcript ends with such
-    an answer. `spent` is counted up in place.
+    an answer. It also ends where nothing can be done until a person has decided something: `PersonAsked` and open
+    `ToolFinished` say what. `spent` is counted up in place.
 
     With a `schema` (JSON Schema) an answer counts only if it fits. If it does not, the model is told why.
 
@@ -58,13 +71,22 @@ async def solve(
     demanded: dict[str, Any] = {RESPONSE_SCHEMA: schema} if schema else {}
     while not _answered(transcript, schema):
         if calls := unanswered(transcript):
-            check_calls(limits, spent, len(calls))
-            yield ToolsStarted(calls)
-            async with aclosing(_run_all(tools, calls)) as finished:
-                async for done in finished:
-                    transcript.append(tool(done.result))
-                    spent.tool_calls += 1
-                    yield done
+            held = tuple(call for call in calls if tools.must_wait(call))
+            ready = tuple(call for call in calls if call not in held)
+            if held:
+                yield PersonAsked(held)
+            is_open = bool(held)
+            if ready:
+                check_calls(limits, spent, len(ready))
+                yield ToolsStarted(ready)
+                async with aclosing(_run_all(tools, ready)) as finished:
+                    async for done in finished:
+                        is_open |= done.is_open
+                        transcript.append(tool(done.result))
+                        spent.tool_calls += 1
+                        yield done
+            if is_open:
+                return
         check(limits, spent)
         yield ModelAsked()
         answered = False

@@ -3,8 +3,12 @@
 import asyncio
 import time
 from pathlib import Path
+from typing import Any
+
+from django.contrib.auth.models import Group
 
 from tools.core.context import Context
+from tools.core.effects import Done, NotDone, Unclear, Verdict
 from tools.core.function import function
 
 _BEGUN = Path(__file__).with_suffix(".begun")
@@ -73,3 +77,58 @@ def block(seconds: float) -> str:
     _begin("block")
     time.sleep(seconds)
     return "waited"
+
+
+@function
+def order(text: str) -> str:
+    """Order something: nobody may do that unasked.
+
+    Args:
+        text: What to order.
+    """
+    _begin("order")
+    return f"ordered {text}"
+
+
+@function(timeout=0.2, approval=False)
+async def dawdle() -> str:
+    """Do something that takes longer than it may."""
+    _begin("dawdle")
+    await asyncio.sleep(60)
+    return "done"
+
+
+@function(effect="transactional")
+def keep(what: str, fails: bool = False) -> str:
+    """Write something into the database.
+
+    Args:
+        what: What.
+        fails: Whether it fails after that.
+    """
+    _begin("keep")
+    Group.objects.create(name=what)
+    if fails:
+        raise ValueError("It broke.")
+    return f"kept {what}"
+
+
+def _was_posted(arguments: dict[str, Any], key: str) -> Verdict:
+    match arguments["text"]:
+        case "arrived":
+            return Done("posted before")
+        case "lost":
+            return NotDone()
+        case _:
+            return Unclear("The post office is closed.")
+
+
+@function(effect="verifiable", verify=_was_posted, approval=False)
+def post(text: str) -> str:
+    """Post something, of which one can find out whether it arrived.
+
+    Args:
+        text: What.
+    """
+    _begin("post")
+    return "posted now"

@@ -17,11 +17,12 @@ from executor.core.limits import Spent
 from executor.core.messages import Message, Native, Reasoning, Text, ToolCall, ToolResult, Usage, assistant
 from executor.history import OUTCOME_UNKNOWN, transcript
 from executor.journal import Journal, LeaseLost, claim, give_up, heartbeat
-from executor.models import Checkpoint, Status, Step, Task
+from executor.models import Checkpoint, Decision, Status, Step, Task
 from tests.executor.conftest import MakeTask, claimed, in_threads, taken_over, values, worker_dies
 from tests.executor.scripted import call
 from tools.core.context import NewFile
 from tools.core.function import describe, function
+from tools.core.toolbox import Outcome
 from tools.models import Resource
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -157,6 +158,9 @@ LATE = {
     "finish_tool": lambda journal, seq, one: result(journal, one, "late", False, NewFile("a", b"a", "text/plain")),
     "commit": lambda journal, seq, one: finish(journal, seq, assistant("late"), later=True).commit(),
     "end": lambda journal, seq, one: journal.end(Status.DONE, partial="late"),
+    "ask": lambda journal, seq, one: journal.ask({one.id: Decision.Kind.APPROVAL}),
+    "wait": lambda journal, seq, one: journal.wait(),
+    "transact": lambda journal, seq, one: journal.transact(one, lambda: Outcome("late")),
     "postpone": lambda journal, seq, one: journal.postpone(LLMError("rate_limit", "late"), 30),
     "release": lambda journal, seq, one: journal.release(),
 }
@@ -167,7 +171,8 @@ def test_what_a_worker_writes_after_it_lost_the_task_is_refused(
     make_task: MakeTask, late: Callable[[Journal, int, ToolCall], object]
 ) -> None:
     def everything() -> list[Any]:
-        return [values(rows) for rows in (Task.objects.all(), Step.objects.all(), Checkpoint.objects.all())]
+        kept = (Task, Step, Checkpoint, Decision)
+        return [values(model.objects.all()) for model in kept]
 
     for meanwhile in ("it runs", "it is over", "it was given back"):
         task, one = make_task(), call("send")
@@ -194,7 +199,7 @@ def test_every_method_that_writes_is_among_those_that_are_refused() -> None:
 
 
 def test_calls_that_had_begun_are_run_again_only_where_that_does_no_harm(make_task: MakeTask) -> None:
-    task = make_task()
+    task = make_task(on_unknown="tell_model")
     looked, stored, sent, never = call("look"), call("put"), call("send"), call("send")
     journal = claimed(task)
     answer(journal, "", looked, stored, sent, never)
@@ -325,7 +330,7 @@ def test_what_was_left_for_later_is_lost_with_the_lease(make_task: MakeTask) -> 
     taken_over(task).recover()
     with pytest.raises(LeaseLost):
         zombie.begin_model()
-    assert statuses(task) == [("model", "done"), ("send", "unknown")]
+    assert statuses(task) == [("model", "done"), ("send", "waiting")]
 
 
 def test_a_result_whose_checkpoint_cannot_be_written_leaves_nothing(make_task: MakeTask) -> None:

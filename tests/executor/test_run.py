@@ -319,7 +319,7 @@ def test_who_takes_over_runs_what_is_open_and_tells_the_model_what_may_have_run(
 
     looked, sent = call("look", topic="tides"), call("send", text="Hi")
     script = scripted(say("I looked."))
-    task = make_task("Go.", script)
+    task = make_task("Go.", script, on_unknown="tell_model")
     journal = claimed(task)
     answer(journal, "", looked, sent)
     journal.start_tools([looked, sent])

@@ -39,6 +39,10 @@ class FakeTools:
         self.cancelled: list[str] = []
         self.two_wait = asyncio.Event()
         self._both = asyncio.Barrier(2)
+        self.held: set[str] = set()
+
+    def must_wait(self, call: ToolCall) -> bool:
+        return call.name in self.held
 
     async def run(self, call: ToolCall) -> ToolFinished:
         self.ran.append(call.name)
