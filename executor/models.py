@@ -314,7 +314,10 @@ class Task(models.Model):
         max_digits=14, decimal_places=8, null=True, blank=True, help_text="US dollars, as far as prices are known."
     )
     unpriced_calls = models.PositiveIntegerField(default=0, help_text="Answers whose price nobody knows.")
+    # What the question that is being asked may use at most; it stands in the account of that day (DayAccount) as well.
     reserved = models.DecimalField(max_digits=14, decimal_places=8, null=True, blank=True)
+    reserved_tokens = models.PositiveBigIntegerField(default=0)
+    reserved_on = models.DateField(null=True, blank=True)
 
     created_at = models.DateTimeField(auto_now_add=True)
     started_at = models.DateTimeField(null=True, blank=True)
@@ -540,7 +543,8 @@ class ApprovalRule(models.Model):
 class DayAccount(models.Model):
     """What the tasks of a person used on one day of the site's time zone, so that limits of a day hold.
 
-    `reserved` is what questions that are being asked may cost at most; it is given back, or spent, with the answer.
+    `reserved` is what questions that are being asked may cost at most, as far as a limit applies to the person; it is
+    given back, or spent, with the answer.
     """
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="day_accounts")
@@ -548,6 +552,7 @@ class DayAccount(models.Model):
     tokens = models.PositiveBigIntegerField(default=0)
     cost = models.DecimalField(max_digits=14, decimal_places=8, default=Decimal(0))
     reserved = models.DecimalField(max_digits=14, decimal_places=8, default=Decimal(0))
+    reserved_tokens = models.PositiveBigIntegerField(default=0)
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=("user", "day"), name="one_account_per_day")]
