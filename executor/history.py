@@ -25,6 +25,7 @@ from executor.core.messages import (
     message_from_json,
     system,
     tool,
+    user,
 )
 from executor.models import Checkpoint, Step, Task
 
@@ -57,7 +58,11 @@ def task_messages(task: Task, steps: Sequence[Step], *, close: bool) -> list[Mes
     messages = [message_from_json(task.input)]
     calls = {step.call_id: step for step in steps if step.kind == Step.Kind.TOOL}
     asked = [step for step in steps if step.kind == Step.Kind.MODEL]
-    for step in asked:
+    for step in steps:
+        if step.kind == Step.Kind.MESSAGE:  # It came in before a question, when all calls had their results.
+            messages.append(user(step.text))
+        if step.kind != Step.Kind.MODEL:
+            continue
         # Half an answer counts only where nothing came after it: a task that goes on asks for the whole.
         if not (message := _model_message(step, calls.values(), close=close, is_last=step is asked[-1])):
             continue

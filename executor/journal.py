@@ -36,6 +36,7 @@ from executor.core.retry import LONGEST_DELAY
 from executor.core.validation import ResponseInvalid
 from executor.models import ACTIVE, HELD, Decision, OnUnknown, Status, Step, Task
 from executor.prepared import Param, Statement, update
+from executor.queue import UNBEGUN, take_out
 from executor.statements import (
     ADD_CALL,
     BEGIN_MODEL,
@@ -211,6 +212,40 @@ class Journal:
     def begin_model(self, *, later: bool = False) -> int:
         """A model step begins. Returns its seq."""
         seq = self._next_seq()
+        self._note_question(seq)
+        if not later:
+            self.commit()
+        return seq
+
+    def take_in(self) -> int | None:
+        """Let in what the person wants to have said to the task at once, together with the beginning of the next model
+        step: the tasks that were to answer it are gone then. Returns the seq of the model step, None if there is
+        nothing to let in, or the task is being stopped and would not answer it."""
+        with self._transaction():
+            if not Task.objects.filter(pk=self.task_id, status=Status.RUNNING).exists():
+                return None
+            before = self._counts["head_seq"]
+            next_said = Task.objects.filter(UNBEGUN, previous=self.task_id, steers=True).order_by("created_at")
+            while (said := next_said.first()) and take_out(said, Q(steers=True)):
+                Step.objects.create(
+                    task_id=self.task_id,
+                    seq=self._next_seq(),
+                    kind=Step.Kind.MESSAGE,
+                    status=Step.Status.DONE,
+                    fence=self.fence,
+                    text=said.text,
+                    started_at=Now(),
+                    ended_at=Now(),
+                )
+            if self._counts["head_seq"] == before:
+                return None
+            seq = self._next_seq()
+            self._note_question(seq)
+            self._write_noted()
+            RECOUNT.execute(task=self.task_id, **self._counts)
+        return seq
+
+    def _note_question(self, seq: int) -> None:
         config = self.source.config
         self._note(
             BEGIN_MODEL,
@@ -221,9 +256,6 @@ class Journal:
             model=config.model,
             api_key=self.source.api_key_id,
         )
-        if not later:
-            self.commit()
-        return seq
 
     def save_partial(self, seq: int, text: str, reasoning: str) -> None:
         """What has been said so far, for whoever looks after a crash."""
@@ -359,9 +391,7 @@ class Journal:
             except DatabaseError as error:  # Of the function itself; ours would come again with the next statement.
                 outcome = Outcome(f"{call.name} failed: {error}", is_error=True, error_kind="exception")
             self._finish_call(call, outcome.content, outcome.files, outcome.error_kind, failed=outcome.is_error)
-            for write in self._noted:
-                write()
-            self._noted.clear()
+            self._write_noted()
         self._transacted.add(call.id)
         return outcome
 
@@ -511,6 +541,12 @@ class Journal:
             self._counts = dict(self._counts_on_record)
             raise
         self._counts_on_record = dict(self._counts)
+
+    def _write_noted(self) -> None:
+        """Within a transaction that has begun."""
+        noted, self._noted = self._noted, []
+        for write in noted:
+            write()
 
     def _note(self, statement: Statement, **values: Any) -> None:
         self._noted.append(partial(statement.execute, task=self.task_id, **values))

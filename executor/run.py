@@ -78,6 +78,8 @@ class Run:
         self._interruption: Interruption | None = None
         self._asking = False
         self._closing = False
+        self._steered = False  # The person may want to say something before the next question.
+        self._begun = False  # The next question is on record already.
         self._seq = 0
         self._running = 0  # Calls that began and have no result yet.
         self._asked = False  # Something waits for a person.
@@ -96,6 +98,10 @@ class Run:
         self._interruption = why
         if self._coroutine is not None and (why is not Interruption.HAND_OVER or self._asking):
             self._coroutine.cancel()
+
+    def steer(self) -> None:
+        """Called on the loop: the person wants to say something to the task before it asks its model again."""
+        self._steered = True
 
     async def execute(self) -> list[UUID]:
         self._coroutine = asyncio.current_task()
@@ -127,6 +133,7 @@ class Run:
                 self._stream.rows_changed()
                 if doubtful and journal.config.on_unknown == OnUnknown.FAIL:
                     raise Doubtful(doubtful)
+                self._steered = True  # Of what came while nobody worked on it, nobody was told.
             if journal.task.stalled_attempts > MAX_STALLED_ATTEMPTS:
                 raise Stalled(
                     f"It was begun {MAX_STALLED_ATTEMPTS} times; each time its worker ended before a step was done.",
@@ -190,14 +197,20 @@ class Run:
         agreements = await in_database(Agreements.of, journal.task, journal.config, is_new=journal.is_new)
         toolset = Toolset(config, journal.task.user_id, journal.task_id, agreements, self._transact)
         await _load(config)
-        messages, spent = await in_database(transcript, journal.task, config.instructions)
         llm, used = await in_database(_llm, journal, source)
         journal.source = replace(source, api_key_id=used.api_key.pk if used.api_key else None)
         solver = TaskSolver(llm, toolset, limits=config.limits)
+        self._begun = False
         try:
-            async with aclosing(solver.run(messages, spent, config.response_schema)) as events:
-                async for event in events:
-                    await self._record(event, spent, toolset)
+            while True:
+                messages, spent = await in_database(transcript, journal.task, config.instructions)
+                try:
+                    async with aclosing(solver.run(messages, spent, config.response_schema)) as events:
+                        async for event in events:
+                            await self._record(event, spent, toolset)
+                    break
+                except Steered:
+                    pass  # What was said is in the rows.
         except BaseException as error:
             await in_database(journal.commit)  # What was only noted has happened, whatever came after it.
             if isinstance(error, LLMError):
@@ -226,7 +239,11 @@ class Run:
                 if self._interruption is Interruption.HAND_OVER:
                     raise asyncio.CancelledError
                 self._asking = True  # From here on a hand-over need not wait.
-                await self._begin_step()
+                if self._steered and await self._take_in():
+                    raise Steered
+                if not self._begun:
+                    await self._begin_step()
+                self._begun = False
             case ModelRetried(error, _, delay, begun, usage):
                 if begun:  # It stays on record; written with the beginning of the step that replaces it.
                     said = self._stream.text, self._stream.reasoning
@@ -267,10 +284,23 @@ class Run:
 
     async def _begin_step(self) -> None:
         self._stream.close_step()
-        self._seq = await in_database(self.journal.begin_model)
+        self._open_step(await in_database(self.journal.begin_model))
+
+    async def _take_in(self) -> bool:
+        """Whether there was something to take in: then the next question is on record with it."""
+        self._steered = False
+        seq = await in_database(self.journal.take_in)
+        if seq is not None:
+            self._stream.close_step()
+            self._open_step(seq)
+            self._begun = True
+        return self._begun
+
+    def _open_step(self, seq: int) -> None:
+        self._seq = seq
         self._asked_at = self._saved_at = time.monotonic()
         self._first_token_ms = None
-        self._stream.open_step(self._seq)
+        self._stream.open_step(seq)
 
     async def _transact(self, call: ToolCall, work: Callable[[], Outcome]) -> Outcome:
         async with self._writing:
@@ -347,6 +377,10 @@ class Run:
         self._stream.close_step()
         self._stream.end()
         return waiting
+
+
+class Steered(Exception):
+    """The person said something to the task: it goes on from the transcript as it is now."""
 
 
 class Stalled(TaskExecutionError):

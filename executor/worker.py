@@ -194,6 +194,10 @@ class WorkerProcess:
         if run := self._runs.get(task_id):
             run.interrupt(why)
 
+    def _steer(self, task_id: UUID) -> None:
+        if run := self._runs.get(task_id):
+            run.steer()
+
     # --- the heart ---------------------------------------------------------------------------------------------------
 
     def _beat_forever(self) -> None:
@@ -201,7 +205,7 @@ class WorkerProcess:
         while not self._closing.wait(TICK):
             now = time.monotonic()
             try:
-                self._stop_those_who_should()
+                self._tell_what_people_want()
                 if now >= next_beat:
                     self._beat()
                     next_beat = now + HEARTBEAT_EVERY
@@ -226,10 +230,18 @@ class WorkerProcess:
             Worker.objects.update_or_create(owner=self.owner, defaults=report)
             Worker.objects.filter(beat_at__lt=Now() - timedelta(days=1)).delete()
 
-    def _stop_those_who_should(self) -> None:
-        if running := list(self._runs):
-            for pk in Task.objects.filter(pk__in=running, status=Status.STOPPING).values_list("pk", flat=True):
+    def _tell_what_people_want(self) -> None:
+        """That a task of ours ends, or takes in what they said meanwhile."""
+        if not (running := list(self._runs)):
+            return
+        stopped = Q(pk__in=running, status=Status.STOPPING)
+        steering = Q(previous__in=running, status=Status.QUEUED, steers=True)
+        wanted = Task.objects.filter(stopped | steering).order_by().values_list("pk", "previous", "status")
+        for pk, previous, status in wanted:
+            if status == Status.STOPPING:
                 self._loop.call_soon_threadsafe(self._interrupt, pk, Interruption.STOP)
+            elif previous is not None:
+                self._loop.call_soon_threadsafe(self._steer, previous)
 
     def _has_room_again(self) -> bool:
         return self._full and len(self._taken) < self._capacity

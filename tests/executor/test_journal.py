@@ -163,6 +163,7 @@ LATE = {
     "transact": lambda journal, seq, one: journal.transact(one, lambda: Outcome("late")),
     "postpone": lambda journal, seq, one: journal.postpone(LLMError("rate_limit", "late"), 30),
     "release": lambda journal, seq, one: journal.release(),
+    "take_in": lambda journal, seq, one: journal.take_in(),
 }
 
 
