@@ -8,7 +8,7 @@ from django.db.models import QuerySet
 from django.http import Http404
 
 from conversations.models import Conversation, Turn
-from executor.models import Agent, Probe, Task
+from executor.models import Agent, Decision, Probe, Task
 from executor.prepared import Param, Select
 from users import api_keys
 from users.models import ApiKey, User
@@ -49,6 +49,14 @@ def get_task(user: User, task_id: UUID) -> Task:
     if task is None:
         raise Http404("There is no such task.")
     return task
+
+
+def get_decision(user: User, decision_id: int) -> Decision:
+    """About a task of the person's own. Raises Http404."""
+    found = Decision.objects.filter(pk=decision_id, task__user=user).select_related("step", "task").first()
+    if found is None:
+        raise Http404("There is nothing to decide.")
+    return found
 
 
 def get_key(user: User, key_id: int) -> ApiKey:

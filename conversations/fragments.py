@@ -11,10 +11,11 @@ from uuid import UUID
 from django.template.loader import render_to_string
 from django.utils.html import escape
 
+from conversations.cards import waiting_for
 from conversations.models import Conversation, Turn
 from conversations.present import StepView, TaskView, TurnView, open_step, task_view, task_views
 from conversations.sidebar import ConversationView, conversation_view, sidebar_groups
-from executor.models import ACTIVE, Step, Task
+from executor.models import ACTIVE, Decision, Status, Step, Task
 from executor.prepared import Param, Select
 from tools.models import Resource
 from users.models import User
@@ -88,6 +89,15 @@ def active_task(conversation_id: UUID) -> Task | None:
     return _ACTIVE_TASK.first(conversation=conversation_id)
 
 
+def decided(decision: Decision) -> str:
+    """The card goes; what comes of it is told by the socket."""
+    return partial(f"#decision-{decision.pk}", "delete", "")
+
+
+def decision_error(decision: Decision, sentence: str) -> str:
+    return partial(f"#decision-error-{decision.pk}", "innerHTML", escape(sentence))
+
+
 def composer_error(sentence: str) -> str:
     return partial("#composer-error", "innerHTML", escape(sentence))
 
@@ -102,6 +112,9 @@ def toast(text: str, undo_url: str = "") -> str:
 
 _TASK = Select(lambda: Task.objects.filter(pk=Param("task")).select_related("agent_version"))
 _STEPS = Select(lambda: Step.objects.filter(task=Param("task"), seq__gt=Param("since")).defer("native").order_by("seq"))
+_DECISIONS = Select(
+    lambda: Decision.objects.filter(task=Param("task"), status=Decision.Status.PENDING).select_related("step")
+)
 _FILES = Select(lambda: Resource.objects.filter(task_id=Param("task")).order_by("created_at", "id"))
 
 
@@ -131,7 +144,9 @@ class Snapshot:
         last = max((step.seq for step in settled if step.kind == Step.Kind.MODEL), default=0)
         shown = before.view.steps if before else ()
         known = {step.seq: step for step in shown if step.seq <= since and step.seq != last}
-        view = task_view(task, steps, _FILES.all(task=task_id), known=known)
+        asked = task.status == Status.WAITING or waiting_for(steps)
+        decisions = _DECISIONS.all(task=task_id) if asked else ()
+        view = task_view(task, steps, _FILES.all(task=task_id), decisions, known=known)
         settled = tuple(itertools.takewhile(lambda step: not step.is_open, steps))
         writing = open_step(steps)
         return cls(view, settled, writing.seq, writing.text) if writing else cls(view, settled, 0, "")
@@ -152,6 +167,8 @@ def task_changed(before: TaskView, after: TaskView) -> str:
             pieces.append(partial(f"#steps-{after.id}", "upsert", changed))
         if (before.step_count, before.state_label) != (after.step_count, after.state_label):
             pieces.append(partial(f"#summary-{after.id}", "outerMorph", _render_task("_summary", after)))
+    if before.decisions != after.decisions:
+        pieces.append(partial(f"#decisions-{after.id}", "innerMorph", _render_task("_decisions", after)))
     if _foot(before) != _foot(after):
         pieces.append(partial(f"#foot-{after.id}", "outerMorph", _render_task("_foot", after)))
     if before.files != after.files:

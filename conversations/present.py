@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from types import MappingProxyType
@@ -17,6 +17,7 @@ from django.utils.safestring import SafeString
 from django.utils.text import slugify
 
 from conversations import words
+from conversations.cards import DecisionView, decision_views
 from conversations.markdown import BlockStream, render
 from conversations.use import AnswerUse, UseView, answer_uses, by_model, task_use
 from executor.advice import YOUR_KEY
@@ -24,7 +25,7 @@ from executor.core.errors import LLM_ERROR_KINDS
 from executor.core.llms.factory import llm_class
 from executor.core.validation import ResponseInvalid
 from executor.credentials import KeyMissing, place
-from executor.models import HELD, Agent, Status, Step, Task
+from executor.models import HELD, Agent, Decision, Status, Step, Task
 from executor.usage import step_use
 from tools.models import Resource
 from users import api_keys
@@ -34,6 +35,8 @@ INLINE_IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 #: A task whose lease ran out is being taken up by another worker; until then nobody works on it, and we say so.
 RESUMING = "Resuming"
 THINKING, WRITING = "Thinking", "Writing"
+#: Calls that run, or are about to.
+RUN = (Step.Status.PENDING, Step.Status.STARTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +123,8 @@ class TaskView:
     agent_title: str
     is_demo: bool
     steps: tuple[StepView, ...]
+    #: What the person is asked before it goes on.
+    decisions: tuple[DecisionView, ...]
     step_count: int
     failed_count: int
     summary: str
@@ -214,7 +219,7 @@ def key_url(provider: str, base_url: str = "") -> str:
 
 
 def task_views(tasks: Iterable[Task], *, every_step: bool = False) -> dict[UUID, TaskView]:
-    """Views of many tasks in four queries. Finished tasks come without their steps unless `every_step`."""
+    """Views of many tasks in five queries. Finished tasks come without their steps unless `every_step`."""
     by_id = {task.pk: task for task in tasks}
     shown = [pk for pk, task in by_id.items() if task.is_active or every_step]
     ordered = Step.objects.order_by("seq")
@@ -227,13 +232,28 @@ def task_views(tasks: Iterable[Task], *, every_step: bool = False) -> dict[UUID,
     files: dict[UUID, list[Resource]] = defaultdict(list)
     for resource in Resource.objects.filter(task_id__in=by_id).order_by("created_at", "id"):
         files[resource.task_id].append(resource)
-    return {pk: task_view(task, steps[pk], files[pk], every_step=every_step) for pk, task in by_id.items()}
+    decisions = pending_decisions([pk for pk, task in by_id.items() if task.is_active])
+    return {
+        pk: task_view(task, steps[pk], files[pk], decisions.get(pk, ()), every_step=every_step)
+        for pk, task in by_id.items()
+    }
+
+
+def pending_decisions(task_ids: Collection[UUID]) -> dict[UUID, list[Decision]]:
+    """What people are asked about these tasks."""
+    found: dict[UUID, list[Decision]] = defaultdict(list)
+    if task_ids:
+        pending = Decision.objects.filter(task__in=task_ids, status=Decision.Status.PENDING)
+        for decision in pending.select_related("step").order_by("pk"):
+            found[decision.task_id].append(decision)
+    return found
 
 
 def task_view(
     task: Task,
     steps: Sequence[Step],
     resources: Sequence[Resource] = (),
+    decisions: Sequence[Decision] = (),
     *,
     every_step: bool = False,
     known: Mapping[int, StepView] = MappingProxyType({}),
@@ -258,6 +278,7 @@ def task_view(
     tool_count = sum(step.kind == Step.Kind.TOOL for step in steps)
     failed_count = sum(step.kind == Step.Kind.TOOL and step.status == Step.Status.FAILED for step in steps)
     took = words.duration(task.started_at, task.ended_at)
+    retry_at = None if task.status == Status.WAITING else task.not_before
     used = steps if every_step or not task.is_active else ()  # Told at the end; adding up at each look would take time.
     return TaskView(
         id=task.pk,
@@ -274,6 +295,7 @@ def task_view(
             for step in listed
             if task.is_active or every_step
         ),
+        decisions=decision_views(decisions),
         step_count=tool_count or len(listed),
         failed_count=failed_count,
         summary=_summary(took, tool_count or len(listed), failed_count) if listed and not task.is_active else "",
@@ -285,8 +307,8 @@ def task_view(
         error_hint=second,
         stop_note=_stop_note(task, answer),
         note=_took_over(config["title"], steps),
-        retry_at=task.not_before,
-        retry_reason=words.failure(task.error_kind) if task.not_before else "",
+        retry_at=retry_at,
+        retry_reason=words.failure(task.error_kind) if retry_at else "",
         can_retry=failed or (task.status == Status.STOPPED and task.stop_reason == "person"),
         needs_key=failed and task.error_kind == KeyMissing.kind,
         check_key=failed and YOUR_KEY in task.error_hint,
@@ -345,7 +367,7 @@ def _state_label(task: Task, steps: Sequence[Step], *, is_writing: bool) -> str:
     if task.status == Status.QUEUED and task.attempts:
         return RESUMING
     if task.status == Status.RUNNING and steps:
-        running = [step for step in steps if step.kind == Step.Kind.TOOL and step.is_open]
+        running = [step for step in steps if step.kind == Step.Kind.TOOL and step.status in RUN]
         if len(running) == 1:
             return words.human_name(running[0].name)
         if running:
@@ -356,7 +378,11 @@ def _state_label(task: Task, steps: Sequence[Step], *, is_writing: bool) -> str:
     return str(task.get_status_display())
 
 
-_STOPPED_BY = {"person": "Stopped by you.", "administrator": "Stopped by an administrator."}
+_STOPPED_BY = {
+    "person": "Stopped by you.",
+    "administrator": "Stopped by an administrator.",
+    "expired": "Nobody answered in time, so it was stopped. Send a message to go on.",
+}
 
 
 _CUT_SHORT = {

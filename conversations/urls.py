@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from conversations import keys, servers, usage, views
+from conversations import decide, keys, servers, usage, views
 
 urlpatterns = [
     path("", views.home, name="home"),
@@ -20,6 +20,7 @@ urlpatterns = [
     path("t/<uuid:task_id>/answer.md", views.answer, name="answer"),
     path("t/<uuid:task_id>/stop/", views.stop, name="stop"),
     path("t/<uuid:task_id>/retry/", views.retry, name="retry"),
+    path("d/<int:decision_id>/", decide.decide, name="decide"),
     path("f/<uuid:resource_id>/", views.file, name="file"),
     path("search/", views.search, name="search"),
     path("settings/usage/", usage.usage, name="usage"),

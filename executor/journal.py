@@ -25,6 +25,7 @@ from django.db.models import Case, Exists, F, OuterRef, Q, QuerySet, Value, When
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Coalesce, Now
 
+from executor.approvals import ALWAYS, policy_for
 from executor.core.config import AgentConfig
 from executor.core.errors import LLMError, TaskExecutionError
 from executor.core.events import Finished, ToolFinished
@@ -337,6 +338,8 @@ class Journal:
             defaults={
                 "kind": kind,
                 "arguments_digest": step.arguments_digest,
+                # Who has to be asked each time is not offered to say it once for all.
+                "details": {"each_time": True} if policy_for(self.config.approvals, step.name) == ALWAYS else {},
                 "expires_at": Now() + DECIDE_WITHIN,
             },
         )

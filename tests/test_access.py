@@ -20,7 +20,7 @@ from django.urls import URLPattern, URLResolver, get_resolver, reverse
 
 from conversations import actions
 from conversations.models import Turn
-from executor.models import Agent, Probe
+from executor.models import Agent, Decision, Probe
 from executor.registry import AgentRegistry
 from tests.conversations.worker import hold
 from tools.core.context import NewFile
@@ -44,6 +44,7 @@ OWNED = {
     "answer": "get",
     "stop": "post",
     "retry": "post",
+    "decide": "get",
     "file": "get",
     "key_state": "get",
     "test_key": "post",
@@ -141,13 +142,14 @@ def owned(alice: User, turn: Turn, resource: Resource, own_agent: Agent) -> dict
     """The address of each of Alice's things."""
     key = api_keys.add(alice, "openai_compatible", "sk-secret-of-alice-0123456789", "https://models.example/v1")
     probe = Probe.objects.create(user=alice, provider=key.provider, base_url=key.base_url, found=["a model"])
-    ids = (turn.conversation_id, turn.pk, turn.task_id, resource.pk, key.pk, probe.pk, own_agent.pk)
+    decision = Decision.objects.create(task=turn.task, kind=Decision.Kind.QUESTION)
+    ids = (turn.conversation_id, turn.pk, turn.task_id, resource.pk, key.pk, probe.pk, own_agent.pk, decision.pk)
     return {name: path_of(name, *ids) for name in OWNED}
 
 
 def absent(name: str) -> str:
     """The address of what nobody has."""
-    return path_of(name, uuid4(), uuid4(), uuid4(), uuid4(), 10**6, uuid4(), 10**6)
+    return path_of(name, uuid4(), uuid4(), uuid4(), uuid4(), 10**6, uuid4(), 10**6, 10**6)
 
 
 def path_of(
@@ -159,6 +161,7 @@ def path_of(
     key: object,
     probe: object,
     agent: object,
+    decision: object,
 ) -> str:
     match name:
         case "older":
@@ -173,6 +176,8 @@ def path_of(
             return reverse(name, args=[probe])
         case "edit_agent" | "delete_agent":
             return reverse(name, args=[agent])
+        case "decide":
+            return reverse(name, args=[decision])
         case _:
             return reverse(name, args=[conversation])
 

@@ -83,6 +83,8 @@ def _only_child(parent: Tag) -> Tag:
 
 def _morph(old: Tag, new: Tag) -> None:
     """`old` becomes like `new`, and stays the same element; so do those inside it that keep their id."""
+    if old.has_attr("hx-morph-skip"):
+        return
     current = old.get("aria-current")
     old.name, old.attrs = new.name, dict(new.attrs)
     if current:  # live.js: the server does not know which page a fragment of the sidebar lands on.

@@ -18,7 +18,7 @@ from executor.core.messages import Message, Part, Reasoning, Text, ToolCall, Too
 from executor.hints import notify
 from executor.journal import Journal, claim
 from executor.live import Publisher
-from executor.models import Status, Task
+from executor.models import Decision, Status, Task
 from tools.core.context import NewFile
 
 P = ParamSpec("P")
@@ -147,6 +147,18 @@ class Work:
         event = ToolFinished(call, result, files, "failed" if is_error else "")
         await db(self.journal.finish_tool, event, Spent(1, 120, 1))
         self.stream.rows_changed()
+
+    async def ask_person(self, kind: Decision.Kind, *calls: ToolCall) -> None:
+        await db(self.journal.ask, dict.fromkeys((call.id for call in calls), kind))
+        self.stream.rows_changed()
+        await notify(self.journal.task.user_id, self.journal.task_id)
+
+    async def wait(self) -> None:
+        """Nobody works on it until somebody has decided."""
+        assert await db(self.journal.wait)
+        self._close()
+        await notify(self.journal.task.user_id, self.journal.task_id)
+        await self.leave()
 
     async def end(self, status: Status = Status.DONE, **why: Any) -> None:
         await db(self.journal.end, status, partial=self.stream.text, **why)

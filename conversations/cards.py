@@ -1,0 +1,191 @@
+"""The cards on which people decide: what they show, and what is read from them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.urls import reverse
+
+from conversations import words
+from executor.decisions import WrongAnswer
+from executor.models import Decision, Step
+from tools.registry import get_registry
+
+Kind, Choice = Decision.Kind, Decision.Choice
+
+#: What the names of fields with arguments begin with.
+ARGUMENT = "argument-"
+
+
+@dataclass(frozen=True, slots=True)
+class FieldView:
+    """An argument that can be changed. `kind` is "text", "number", "choice" or "json"."""
+
+    name: str
+    label: str
+    help: str
+    kind: str
+    value: str
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionView:
+    id: int
+    kind: str
+    url: str
+    function: str
+    title: str
+    description: str
+    #: What the call is made with, as (name, value).
+    facts: tuple[tuple[str, str], ...]
+    fields: tuple[FieldView, ...]
+    options: tuple[str, ...]
+    lines: tuple[str, ...]
+    can_always: bool
+    said: str
+    details: Mapping[str, Any]
+    expires_at: datetime | None
+
+    @classmethod
+    def of(cls, decision: Decision) -> DecisionView:
+        step = decision.step
+        arguments = (step.arguments if step else None) or {}
+        function = get_registry().functions.get(step.name) if step else None
+        is_call = decision.kind in (Kind.APPROVAL, Kind.UNKNOWN)
+        schema = function.parameters["properties"] if function and decision.kind == Kind.APPROVAL else {}
+        return cls(
+            id=decision.pk,
+            kind=decision.kind,
+            url=reverse("decide", args=[decision.pk]),
+            function=words.human_name(step.name) if step else "",
+            title=_title(decision, arguments),
+            description=function.description.splitlines()[0] if function and is_call else "",
+            facts=tuple((name, _shown(value)) for name, value in arguments.items()) if is_call else (),
+            fields=tuple(_field(name, rule, arguments) for name, rule in schema.items()),
+            options=tuple(map(str, arguments.get("choices") or ()))[:6] if decision.kind == Kind.QUESTION else (),
+            lines=tuple(map(str, arguments.get("steps") or ())) if decision.kind == Kind.PLAN else (),
+            can_always=decision.kind == Kind.APPROVAL and not decision.details.get("each_time"),
+            said=words.shorten(step.result) if step and decision.kind == Kind.UNKNOWN else "",
+            details=decision.details,
+            expires_at=decision.expires_at,
+        )
+
+
+def decision_views(decisions: Iterable[Decision]) -> tuple[DecisionView, ...]:
+    return tuple(map(DecisionView.of, decisions))
+
+
+def changed_arguments(decision: Decision, data: Mapping[str, str]) -> dict[str, Any] | None:
+    """The arguments as they stand in the card; None if it has no fields for them. Raises WrongAnswer."""
+    step = decision.step
+    if step is None:
+        return None
+    before: dict[str, Any] = step.arguments or {}
+    if decision.kind == Kind.PLAN:
+        if "steps" not in data:
+            return None
+        lines = [line.strip() for line in data["steps"].splitlines() if line.strip()]
+        if not lines:
+            raise WrongAnswer("A plan needs at least one step. Refuse it if you do not want it.")
+        return before | {"steps": lines}
+    function = get_registry().functions.get(step.name)
+    schema = function.parameters["properties"] if function else {}
+    given = {name: data[ARGUMENT + name] for name in schema if ARGUMENT + name in data}
+    if not given:
+        return None
+    arguments = dict(before)
+    for name, text in given.items():
+        field = _field(name, schema[name], before)
+        if text.replace("\r\n", "\n") == field.value:
+            continue  # As it was, also where it was left out.
+        if text == "" and field.kind != "text":
+            arguments.pop(name, None)
+        else:
+            arguments[name] = _read(field, text)
+    return arguments
+
+
+def what_was_decided(decision: Decision) -> str:
+    """A line for the history: “Allowed by Ada at 14:03, with other arguments: …”."""
+    who = decision.decided_by.get_full_name() if decision.decided_by else ""
+    if decision.status != Decision.Status.DECIDED:
+        return str(decision.get_status_display())
+    when = words.clock(decision.decided_at) if decision.decided_at else ""
+    parts = [f"{decision.get_choice_display()}{f' by {who}' if who else ''} at {when}"]
+    if decision.arguments is not None:
+        parts.append(f"with {json.dumps(decision.arguments, ensure_ascii=False)}")
+    if decision.note and decision.kind != Kind.QUESTION:
+        parts.append(f"“{decision.note}”")
+    return " · ".join(parts)
+
+
+def _title(decision: Decision, arguments: Mapping[str, Any]) -> str:
+    name = words.human_name(decision.step.name) if decision.step else ""
+    match decision.kind:
+        case Kind.QUESTION:
+            return str(arguments.get("question", ""))
+        case Kind.PLAN:
+            return str(arguments.get("goal", ""))
+        case Kind.UNKNOWN:
+            return f"“{name}” may have run"
+        case Kind.LIMIT:
+            return str(decision.details.get("sentence", "A limit is reached."))
+        case _:
+            return f"May “{name}” run?"
+
+
+def _field(name: str, rule: Mapping[str, Any], arguments: Mapping[str, Any]) -> FieldView:
+    value = arguments.get(name)
+    kind = _kind(rule)
+    options: tuple[str, ...] = ()
+    if kind == "choice":
+        options = tuple(map(str, rule["enum"])) if "enum" in rule else ("true", "false")
+        options = options if name in arguments else ("", *options)
+    if kind == "text" and not isinstance(value, str | None):
+        kind = "json"
+    text = value if isinstance(value, str) and kind != "json" else json.dumps(value, ensure_ascii=False)
+    return FieldView(
+        name=ARGUMENT + name,
+        label=name.replace("_", " "),
+        help=str(rule.get("description", "")),
+        kind=kind,
+        value=(text if name in arguments else "").replace("\r\n", "\n"),
+        options=options,
+    )
+
+
+def _kind(rule: Mapping[str, Any]) -> str:
+    if "enum" in rule and all(isinstance(value, str) for value in rule["enum"]):
+        return "choice"
+    match rule.get("type"):
+        case "string":
+            return "text"
+        case "boolean":
+            return "choice"
+        case "integer" | "number":
+            return "number"
+        case _:
+            return "json"
+
+
+def _read(field: FieldView, text: str) -> Any:
+    if field.kind == "text" or (field.kind == "choice" and text not in ("true", "false")):
+        return text.replace("\r\n", "\n")
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        wanted = "a number" if field.kind == "number" else "JSON, such as [1, 2] or “text” in double quotes"
+        raise WrongAnswer(f"{field.label.capitalize()}: write {wanted}.") from error
+
+
+def _shown(value: Any) -> str:
+    return words.shorten(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def waiting_for(steps: Iterable[Step]) -> bool:
+    return any(step.status == Step.Status.WAITING for step in steps)

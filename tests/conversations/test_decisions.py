@@ -1,0 +1,268 @@
+"""Cards: what a person is asked, live and after a reload, and what becomes of each button."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bs4 import BeautifulSoup, Tag
+from django.conf import settings as django_settings
+from django.test import Client
+from django.urls import reverse
+
+from conversations import actions
+from conversations.models import Turn
+from executor import decisions
+from executor.core.events import Finished
+from executor.core.limits import Spent
+from executor.core.messages import ToolCall
+from executor.models import Agent, ApprovalRule, Decision, Status, Step, Task
+from tests.conversations.test_live import Scene, scene
+from tests.conversations.worker import db, hold, message
+from tools.registry import get_registry, reload_registry
+from users.models import User
+
+__all__ = ["scene"]
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("live")]
+
+MAILING = '''
+from typing import Literal
+
+def send_mail(to: str, text: str, copies: int = 1, urgent: bool = False, tone: Literal["warm", "cold"] = "warm") -> str:
+    """Send a mail.
+
+    Args:
+        to: Who gets it.
+        text: What it says.
+        copies: How many.
+    """
+    return "sent"
+'''
+MAIL = ToolCall("call-1", "send_mail", {"to": "bob@example.org", "text": "Dear Bob,\nhello."})
+ASK = ToolCall("call-2", "ask_user", {"question": "Which colour?", "choices": ["red", "blue"]})
+PLAN = ToolCall("call-3", "propose_plan", {"goal": "Tea", "steps": ["Boil water", "Wait"]})
+
+
+@pytest.fixture(autouse=True)
+def mailing() -> Iterator[None]:
+    dropped = Path(django_settings.FUNCTIONS_DIR) / "mailing.py"
+    dropped.parent.mkdir(parents=True, exist_ok=True)
+    dropped.write_text(MAILING)
+    reload_registry()
+    yield
+    dropped.unlink()
+    reload_registry()
+
+
+def waiting(alice: User, agent: Agent, call: ToolCall, kind: Decision.Kind) -> Decision:
+    """Alice's task waits for her about `call`."""
+    turn = actions.send(alice, agent, "Go.")
+    journal = hold(turn.task)
+    asked_for = Finished(message("", call), "tool_calls")
+    journal.finish_model(journal.begin_model(), asked_for, Spent(1), dict(get_registry().functions), 1)
+    if kind == Decision.Kind.UNKNOWN:
+        journal.start_tools([call])
+        journal.recover()
+    else:
+        journal.ask({call.id: kind})
+    assert journal.wait()
+    return Decision.objects.get(task=turn.task)
+
+
+def decide(client: Client, decision: Decision, **data: str) -> Any:
+    return client.post(reverse("decide", args=[decision.pk]), data)
+
+
+def decide_live(client: Client, decision: Decision, **data: str) -> Any:
+    return client.post(reverse("decide", args=[decision.pk]), data, headers={"hx-request": "true"})
+
+
+def card(client: Client, decision: Decision) -> Tag:
+    turn = Turn.objects.get(task=decision.task_id)
+    page = BeautifulSoup(client.get(turn.conversation.get_absolute_url()).content, "html.parser")
+    found = page.select_one(f"#decision-{decision.pk}")
+    assert found is not None
+    return found
+
+
+def fields(card: Tag) -> dict[str, str]:
+    """What the card's form would send without a change."""
+    texts = {str(area["name"]): area.get_text().removeprefix("\n") for area in card.select("textarea")}
+    lines = {str(line["name"]): str(line.get("value", "")) for line in card.select("input") if line.get("name")}
+    chosen = {str(s["name"]): str(o["value"]) for s in card.select("select") if (o := s.select_one("[selected]"))}
+    return {name: value for name, value in {**texts, **lines, **chosen}.items() if "csrf" not in name}
+
+
+# --- live ------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_card_comes_and_goes_on_every_page_and_looks_as_after_a_reload(scene: Scene) -> None:
+    turn = await scene.send("Write to Bob")
+    before = await scene.watch(turn.conversation)
+    work = await scene.work(turn.task)
+    await work.ask()
+    await work.finish(MAIL, ASK)
+    await work.ask_person(Decision.Kind.APPROVAL, MAIL)
+    await scene.is_quiet()
+    assert "May “Send mail” run?" in before.page.text(".decision")
+    await work.ask_person(Decision.Kind.QUESTION, ASK)
+    await scene.is_quiet()
+    assert len(before.page.soup.select(".decision")) == 2
+    await work.wait()
+    await scene.is_quiet()
+    assert before.page.text(".state") == "Waiting for you"
+    during = await scene.watch(turn.conversation)
+    mail, question = [found async for found in Decision.objects.filter(task=turn.task).select_related("step")]
+    await db(decisions.deny, mail, scene.alice)
+    await scene.is_quiet()
+    for viewer in (before, during):
+        assert len(viewer.page.soup.select(".decision")) == 1
+    await db(decisions.answer, question, scene.alice, "red")
+    await scene.is_quiet()
+    assert before.page.soup.select_one(".decision") is None
+    again = await scene.work(turn.task)
+    await scene.is_quiet()
+    await again.ask()
+    again.say("Red.")
+    await again.finish()
+    await again.end()
+    await scene.is_quiet()
+
+
+# --- buttons ---------------------------------------------------------------------------------------------------------
+
+
+def test_allowing_a_card_as_it_is_changes_no_argument(as_alice: Client, alice: User, demo: Agent) -> None:
+    decision = waiting(alice, demo, MAIL, Decision.Kind.APPROVAL)
+    found = card(as_alice, decision)
+    assert "bob@example.org" in found.get_text()
+    response = decide(as_alice, decision, choice="allow", **fields(found))
+    assert response.status_code == 302
+    decision.refresh_from_db()
+    assert (decision.status, decision.choice, decision.arguments) == ("decided", "allow", None)
+    assert Task.objects.get(pk=decision.task_id).status == Status.QUEUED
+
+
+def test_arguments_are_changed_in_their_fields(as_alice: Client, alice: User, demo: Agent) -> None:
+    decision = waiting(alice, demo, MAIL, Decision.Kind.APPROVAL)
+    typed = fields(card(as_alice, decision)) | {
+        "argument-text": "Dear Bob,\r\nbye.",
+        "argument-copies": "3",
+        "argument-urgent": "true",
+        "argument-tone": "cold",
+    }
+    decide(as_alice, decision, choice="allow", **typed)
+    decision.refresh_from_db()
+    assert decision.arguments == {
+        "to": "bob@example.org",
+        "text": "Dear Bob,\nbye.",
+        "copies": 3,
+        "urgent": True,
+        "tone": "cold",
+    }
+
+
+@pytest.mark.parametrize(("copies", "sentence"), [("three", "Copies: write a number"), ("1.5", "copies")])
+def test_arguments_that_the_function_cannot_take_are_refused_and_stay_typed(
+    as_alice: Client, alice: User, demo: Agent, copies: str, sentence: str
+) -> None:
+    decision = waiting(alice, demo, MAIL, Decision.Kind.APPROVAL)
+    typed = fields(card(as_alice, decision)) | {"argument-copies": copies, "note": "Hurry"}
+    live = decide_live(as_alice, decision, choice="allow", **typed)
+    assert live.status_code == 422
+    assert f"#decision-error-{decision.pk}" in live.content.decode()
+    plain = decide(as_alice, decision, choice="allow", **typed)
+    assert plain.status_code == 422
+    page = BeautifulSoup(plain.content, "html.parser")
+    assert sentence in page.select_one(".decision-error").get_text()  # type: ignore[union-attr]
+    kept = fields(page.select_one(".decision"))  # type: ignore[arg-type]
+    assert (kept["argument-copies"], kept["note"]) == (copies, "Hurry")
+    decision.refresh_from_db()
+    assert decision.status == "pending"
+
+
+def test_always_here_is_remembered_for_the_conversation(as_alice: Client, alice: User, demo: Agent) -> None:
+    decision = waiting(alice, demo, MAIL, Decision.Kind.APPROVAL)
+    decide(as_alice, decision, choice="always")
+    rule = ApprovalRule.objects.get()
+    turn = Turn.objects.get(task=decision.task_id)
+    assert (rule.user, rule.thread, rule.function) == (alice, turn.conversation_id, "send_mail")
+
+
+def test_an_agent_that_must_always_ask_offers_no_always(as_alice: Client, alice: User, demo: Agent) -> None:
+    demo.approvals = {"send_mail": "always"}
+    demo.save()
+    decision = waiting(alice, demo, MAIL, Decision.Kind.APPROVAL)
+    assert card(as_alice, decision).select_one("[value=allow]") is not None
+    assert card(as_alice, decision).select_one("[value=always]") is None
+
+
+def test_a_denial_tells_the_model_why(as_alice: Client, alice: User, demo: Agent) -> None:
+    decision = waiting(alice, demo, MAIL, Decision.Kind.APPROVAL)
+    decide(as_alice, decision, choice="deny", note="Not on a Sunday.")
+    step = Step.objects.get(call_id=MAIL.id)
+    assert step.status == Step.Status.DENIED
+    assert step.error.endswith("They said: Not on a Sunday.")
+
+
+def test_a_question_is_answered_by_a_button_or_in_words(as_alice: Client, alice: User, demo: Agent) -> None:
+    first = waiting(alice, demo, ASK, Decision.Kind.QUESTION)
+    assert [button["value"] for button in card(as_alice, first).select("[name=option]")] == ["red", "blue"]
+    assert decide(as_alice, first, choice="answer", text=" ").status_code == 422
+    decide(as_alice, first, option="blue", text="")
+    second = waiting(alice, demo, ASK, Decision.Kind.QUESTION)
+    decide(as_alice, second, choice="answer", text="Green <3")
+    assert list(Step.objects.filter(name="ask_user").order_by("pk").values_list("result", flat=True)) == [
+        "blue",
+        "Green <3",
+    ]
+
+
+def test_a_plan_is_changed_line_by_line(as_alice: Client, alice: User, demo: Agent) -> None:
+    decision = waiting(alice, demo, PLAN, Decision.Kind.PLAN)
+    found = card(as_alice, decision)
+    assert [line.get_text() for line in found.select(".plan li")] == ["Boil water", "Wait"]
+    assert decide(as_alice, decision, choice="allow", steps=" \n").status_code == 422
+    decide(as_alice, decision, choice="allow", steps="Boil water\r\n\r\nDrink")
+    assert '["Boil water", "Drink"]' in Step.objects.get(call_id=PLAN.id).result
+
+
+@pytest.mark.parametrize(("choice", "status"), [("did", "done"), ("again", "pending"), ("skip", "skipped")])
+def test_the_person_says_what_became_of_a_call(
+    as_alice: Client, alice: User, demo: Agent, choice: str, status: str
+) -> None:
+    decision = waiting(alice, demo, MAIL, Decision.Kind.UNKNOWN)
+    assert "“Send mail” may have run" in card(as_alice, decision).get_text()
+    decide(as_alice, decision, choice=choice)
+    assert Step.objects.get(call_id=MAIL.id).status == status
+
+
+def test_a_late_answer_is_refused_kindly(as_alice: Client, alice: User, demo: Agent) -> None:
+    decision = waiting(alice, demo, MAIL, Decision.Kind.APPROVAL)
+    decide(as_alice, decision, choice="deny")
+    late = decide_live(as_alice, decision, choice="allow")
+    assert late.status_code == 409
+    assert "This was decided already: denied" in late.content.decode()
+    plain = as_alice.post(reverse("decide", args=[decision.pk]), {"choice": "allow"}, follow=True)
+    assert "This was decided already" in plain.content.decode()
+
+
+@pytest.mark.parametrize("choice", ["", "did", "nonsense"])
+def test_a_choice_that_the_card_does_not_offer_is_refused(
+    as_alice: Client, alice: User, demo: Agent, choice: str
+) -> None:
+    decision = waiting(alice, demo, MAIL, Decision.Kind.APPROVAL)
+    assert decide_live(as_alice, decision, choice=choice).status_code == 422
+    decision.refresh_from_db()
+    assert decision.status == "pending"
+
+
+def test_arguments_of_any_shape_can_be_shown(as_alice: Client, alice: User, demo: Agent) -> None:
+    odd = {"to": ["a", {"b": None}], "text": "<script>\x01", "copies": 1.5, "surprise": [1]}
+    decision = waiting(alice, demo, ToolCall("odd", "send_mail", odd, json.dumps(odd)), Decision.Kind.APPROVAL)
+    assert "<script>" in card(as_alice, decision).get_text()
+    assert card(as_alice, decision).select_one("script") is None
