@@ -1,0 +1,199 @@
+"""Cards in the browser: an approval that outlives a restart of everything, questions, plans, and what may have run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import BrowserContext, expect
+
+from tests.browser.conftest import CAST
+from tests.browser.tab import PATIENCE, Tab, call, difference, scripted
+from tests.chaos.site import PASSWORD, Site
+from tests.fakes.model_server import ModelServer
+from tests.fakes.script import Turn
+
+pytestmark = pytest.mark.browser
+
+SHOTS = os.environ.get("DECISION_SHOTS", "")
+FUNCTIONS = '''
+import time
+from pathlib import Path
+from tools.core.function import function
+
+_LEDGER = Path(__file__).with_suffix(".ledger")
+
+def send_mail(to: str, subject: str, text: str) -> str:
+    """Send a mail to somebody outside.
+
+    Args:
+        to: Who gets it.
+        subject: What it is about.
+        text: What it says.
+    """
+    with _LEDGER.open("a") as ledger:
+        ledger.write(f"{to}: {text}\\n")
+    return "sent"
+
+@function(approval=False)
+def pay_slowly(amount: int) -> str:
+    """Pay an invoice. The bank takes its time.
+
+    Args:
+        amount: In euros.
+    """
+    with _LEDGER.open("a") as ledger:
+        ledger.write(f"pay {amount}\\n")
+    time.sleep(20)
+    return "paid"
+'''
+MAIL = call("send_mail", to="bob@example.org", subject="Friday", text="Dear Bob,\nshall we meet on Friday?")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A data folder with functions in it."""
+    folder = tmp_path / "data" / "functions"
+    folder.mkdir(parents=True)
+    (folder / "office.py").write_text(FUNCTIONS)
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def office(place: Path, _model_server: ModelServer) -> Iterator[Site]:
+    with Site(place) as site:
+        assert site.address
+        site.python(CAST.format(password=PASSWORD, people=1, base_url=_model_server.base_url))
+        yield site
+
+
+def ledger(place: Path) -> list[str]:
+    file = place / "functions" / "office.ledger"
+    return file.read_text().splitlines() if file.exists() else []
+
+
+def enter(site: Site, context: BrowserContext, stranger: Callable[..., Tab]) -> Tab:
+    cookies = site.log_in("person0").cookies()
+    context.clear_cookies()
+    context.add_cookies([{"name": "sessionid", "value": cookies["sessionid"], "url": site.address}])
+    return stranger(context, "person0", site)
+
+
+def shoot(tab: Tab, name: str) -> None:
+    if SHOTS:
+        tab.page.screenshot(path=f"{SHOTS}/{name}.png")
+
+
+def is_as_fresh(tab: Tab) -> None:
+    live = tab.outline()
+    tab.reload()
+    assert not (found := difference(live, tab.outline())), found
+
+
+def test_an_approval_outlives_a_restart_of_everything_and_runs_with_what_the_person_changed(
+    office: Site, place: Path, open_browser: Callable[..., BrowserContext], stranger: Callable[..., Tab]
+) -> None:
+    context = open_browser()
+    tab = enter(office, context, stranger)
+    tab.say("Invite Bob", Turn("I will write to Bob.", calls=(MAIL,)), Turn("Bob is invited."))
+    card = tab.find(".decision")
+    expect(card).to_contain_text("May “Send mail” run?", timeout=PATIENCE)
+    expect(tab.find(".state")).to_have_text("Waiting for you")
+    shoot(tab, "approval")
+    is_as_fresh(tab)
+    path = tab.path
+    tab.page.goto("about:blank")
+    office.__exit__()
+    with Site(place) as again:
+        assert again.address
+        tab = enter(again, context, stranger)
+        tab.go(path)
+        tab.page.get_by_text("Change the arguments").click()
+        tab.page.get_by_label("text", exact=False).last.fill("Dear Bob,\nshall we meet on Thursday?")
+        shoot(tab, "approval-edit")
+        assert ledger(place) == []
+        tab.page.get_by_role("button", name="Allow once").click()
+        expect(tab.answer).to_have_text("Bob is invited.", timeout=PATIENCE)
+        tab.wait_until_over()
+        expect(tab.find(".decision")).to_have_count(0)
+        is_as_fresh(tab)
+    assert ledger(place) == ["bob@example.org: Dear Bob,", "shall we meet on Thursday?"]
+
+
+def test_what_is_typed_in_a_card_survives_everything_that_happens_around_it(
+    office: Site, open_browser: Callable[..., BrowserContext], stranger: Callable[..., Tab]
+) -> None:
+    tab = enter(office, open_browser(), stranger)
+    question = call("ask_user", question="Which day suits you best?", choices=["Thursday", "Friday"])
+    tab.say("Invite Bob", Turn(calls=(MAIL, question)), Turn("Good."))
+    expect(tab.find(".decision")).to_have_count(2, timeout=PATIENCE)
+    answer = tab.page.get_by_label("Your answer")
+    answer.fill("Saturday, if Bob")
+    shoot(tab, "two-cards")
+    tab.page.get_by_label("A note for the agent").fill("No, because")
+    tab.page.keyboard.press("Enter")  # Nobody agrees to anything by that.
+    expect(tab.find(".decision")).to_have_count(2)
+    tab.page.get_by_role("button", name="Deny").click()
+    expect(tab.find(".decision")).to_have_count(1)
+    expect(answer).to_have_value("Saturday, if Bob")
+    tab.page.keyboard.press("Tab")
+    answer.press("End")
+    answer.press_sequentially(" can")
+    tab.page.get_by_role("button", name="Answer").click()
+    expect(tab.answer).to_have_text("Good.", timeout=PATIENCE)
+    tab.wait_until_over()
+    is_as_fresh(tab)
+
+
+def test_a_refused_argument_says_why_and_the_card_stays(
+    office: Site, open_browser: Callable[..., BrowserContext], stranger: Callable[..., Tab]
+) -> None:
+    tab = enter(office, open_browser(viewport={"width": 390, "height": 844}, color_scheme="dark"), stranger)
+    tab.expects("422")
+    plan = call("propose_plan", goal="A party for Bob", steps=["Ask his friends", "Book the garden", "Bake a cake"])
+    tab.say("Plan a party", Turn(calls=(plan,)), Turn("Off we go."))
+    expect(tab.find(".plan li")).to_have_count(3, timeout=PATIENCE)
+    shoot(tab, "plan-phone-dark")
+    tab.page.get_by_text("Change the plan").click()
+    steps = tab.page.get_by_label("Steps, one per line")
+    steps.fill("  \n")
+    tab.page.get_by_role("button", name="Go ahead").click()
+    expect(tab.find(".decision-error")).to_have_text("A plan needs at least one step. Refuse it if you do not want it.")
+    steps.fill("Ask his friends\nBake two cakes")
+    tab.page.get_by_role("button", name="Go ahead").click()
+    expect(tab.answer).to_have_text("Off we go.", timeout=PATIENCE)
+
+
+def test_the_person_is_asked_what_became_of_a_call_whose_worker_died(
+    office: Site, place: Path, open_browser: Callable[..., BrowserContext], stranger: Callable[..., Tab]
+) -> None:
+    tab = enter(office, open_browser(), stranger)
+    tab.say("Pay it", Turn(calls=(call("pay_slowly", amount=120),)), Turn("It is paid."))
+    expect(tab.find(".step[data-status=started]")).to_have_count(1, timeout=PATIENCE)
+    tab.page.wait_for_timeout(100)
+    office.kill("worker")
+    card = tab.find(".decision")
+    expect(card).to_contain_text("“Pay slowly” may have run", timeout=60_000)
+    shoot(tab, "may-have-run")
+    is_as_fresh(tab)
+    tab.page.get_by_placeholder("A note for the agent").fill("The bank has booked it.")
+    tab.page.get_by_role("button", name="It did").click()
+    expect(tab.answer).to_have_text("It is paid.", timeout=PATIENCE)
+    tab.wait_until_over()
+    assert ledger(place) == ["pay 120"]
+
+
+def test_a_card_works_without_javascript(
+    office: Site, open_browser: Callable[..., BrowserContext], stranger: Callable[..., Tab], place: Path
+) -> None:
+    context = open_browser(java_script_enabled=False)
+    tab = enter(office, context, stranger)
+    tab.go("/?agent=model")
+    tab.composer.fill(scripted("Invite Bob", Turn(calls=(MAIL,)), Turn("Bob is invited.")))
+    tab.page.get_by_role("button", name="Send").click()
+    expect(tab.find(".decision")).to_be_visible(timeout=PATIENCE)
+    tab.page.get_by_role("button", name="Always in this conversation").click()
+    expect(tab.find("#turns .answer")).to_have_text("Bob is invited.", timeout=PATIENCE)
+    assert len(ledger(place)) == 2
