@@ -50,7 +50,7 @@ def transcript(task: Task, instructions: str) -> tuple[list[Message], Spent]:
     messages += task_messages(task, steps_of[task.pk], close=False)
     # The one written last: calls that run side by side do not end in the order of their steps.
     checkpoint = Checkpoint.objects.filter(task=task).order_by("-pk").first() if steps_of[task.pk] else None
-    return messages, Spent(**checkpoint.counters) if checkpoint else Spent()
+    return messages, Spent.from_json(checkpoint.counters) if checkpoint else Spent()
 
 
 def task_messages(task: Task, steps: Sequence[Step], *, close: bool) -> list[Message]:
@@ -111,7 +111,7 @@ def _model_message(step: Step, calls: Iterable[Step], *, close: bool, is_last: b
         parts.append(Text(step.text))
     parts += mine
     if step.status == Step.Status.DONE:
-        native = Native(**step.native) if step.native else None
+        native = Native.from_json(step.native) if step.native else None
         return Message("assistant", tuple(parts), native) if parts or not close else None
     # A stopped answer: what had been said by then was seen by the person, so the model is told as well.
     if close and is_last and step.status == Step.Status.CANCELLED and step.text.strip():

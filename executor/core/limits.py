@@ -33,6 +33,11 @@ class Spent:
     tokens: int = 0
     tool_calls: int = 0
 
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Spent:
+        """What was written by newer or older code, as far as it is known here."""
+        return cls(**{name: data[name] for name in cls.__slots__ if name in data})
+
 
 def check(limits: Limits, spent: Spent) -> None:
     """Raise LimitReached if another question to the model would be one too many. Called before each."""

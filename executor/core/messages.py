@@ -98,6 +98,12 @@ class Native:
     items: Any
     digest: str
 
+    @classmethod
+    def from_json(cls, data: JsonDict) -> Native | None:
+        """None where something of it is missing: then the message is told in our own form."""
+        known = {name: data[name] for name in cls.__slots__ if name in data}
+        return cls(**known) if len(known) == len(cls.__slots__) else None
+
 
 @dataclass(frozen=True, slots=True)
 class Message:

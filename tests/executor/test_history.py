@@ -26,10 +26,11 @@ from executor.core.messages import (
 )
 from executor.history import NOT_RUN, OUTCOME_UNKNOWN, transcript
 from executor.journal import Journal
-from executor.models import Status, Step, Task
-from tests.executor.conftest import MakeTask, claimed, taken_over
-from tests.executor.scripted import call
+from executor.models import Checkpoint, Status, Step, Task
+from tests.executor.conftest import MakeScript, MakeTask, claimed, taken_over
+from tests.executor.scripted import call, say
 from tests.executor.test_journal import answer, finish, result
+from tests.executor.test_run import execute
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("redis_server")]
 
@@ -239,3 +240,34 @@ def test_the_same_rows_are_told_in_the_same_bytes_and_what_is_new_comes_behind(m
     assert written() == before
     answer(claimed(second), "Second.")
     assert written()[: len(before)] == before
+
+
+@pytest.mark.parametrize("v", [0, 2, 30_000])
+def test_rows_of_newer_or_older_code_are_read_and_go_on(make_task: MakeTask, scripted: MakeScript, v: int) -> None:
+    """While a site is updated, workers of two versions take up each other's tasks."""
+    first = make_task("One?")
+    done(first, "One.")
+    task = make_task("Two?", script := scripted(say("Two.")), previous=first)
+    journal, one = claimed(task), call("look", topic="tides")
+    native = Native("api", "scope", "model", [{"type": "text"}], "digest")
+    finish(journal, journal.begin_model(), Message("assistant", (Text("Let me see."), one), native))
+    journal.start_tools([one])
+    result(journal, one)
+    Task.objects.update(v=v)
+    Step.objects.update(v=v)
+    for row in [*Task.objects.all(), *Step.objects.exclude(native=None), *Checkpoint.objects.all()]:
+        for column in ("input", "allowed", "native", "counters"):
+            if isinstance(known := getattr(row, column, None), dict):
+                more = {name: value for name, value in known.items() if v or name not in ("scope", "tokens")}
+                setattr(row, column, {**more, **({"of the future": [1]} if v else {})})
+        row.save()
+    version = task.agent_version
+    version.config = {**version.config, "future": 1, "limits": {**version.config["limits"], "future": 1}}
+    version.save()
+    execute(taken_over(task))
+    task.refresh_from_db()
+    assert (task.status, task.error) == (Status.DONE, "")
+    words = [message.text for message in script.asked[0] if message.text]
+    assert words == ["One?", "One.", "Two?", "Let me see."]
+    assert (script.asked[0][3].native == native) is bool(v)
+    assert task.checkpoints.get(seq=3).counters["iterations"] == 2
