@@ -91,10 +91,10 @@ def directive(messages: Sequence[Mapping[str, Any]]) -> Turn | None:
     last = max((i for i, message in enumerate(messages) if message["role"] == "user"), default=None)
     if last is None:
         return None
-    found = re.search(r"^@turns (\[.*\])\s*$", messages[last]["content"], re.M)
+    found = re.findall(r"^@turns (\[.*\])\s*$", messages[last]["content"], re.M)
     if not found:
         return None
-    turns = json.loads(found[1])
+    turns = json.loads(found[-1])  # Messages that nobody answered are sent as one, with the last one's at its end.
     given = sum(message["role"] == "assistant" for message in messages[last:])
     return Turn.from_json(turns[min(given, len(turns) - 1)])
 
