@@ -91,7 +91,10 @@ class AgentAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscriptab
             "Functions",
             {
                 "description": "Python functions that the model may call. It learns of no others.",
-                "fields": ("all_functions", "functions", "function_problems"),
+                "fields": (
+                    *("all_functions", "functions", "function_problems"),
+                    *("always_ask", "never_ask", "on_unknown"),
+                ),
             },
         ),
         (
@@ -155,7 +158,8 @@ class AgentAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscriptab
             obj.save()
             return
         columns = {field.name for field in Agent._meta.concrete_fields}
-        changed = {"functions" if name == "all_functions" else name for name in form.changed_data} & columns
+        of_column = {"all_functions": "functions", "always_ask": "approvals", "never_ask": "approvals"}
+        changed = {of_column.get(name, name) for name in form.changed_data} & columns
         if form.changed_data and obj.parameters != getattr(form, "saved_parameters", obj.parameters):
             changed.add("parameters")
         if changed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
@@ -12,6 +13,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from executor.agent_rules import Place, provider_problems, schema_problems, suggestion_problems, web_address
+from executor.approvals import ALWAYS, NEVER
 from executor.core.llms.factory import LLMS
 from executor.core.llms.known_models import known_models
 from executor.fallbacks import candidates
@@ -92,6 +94,17 @@ class AgentForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable
     functions = forms.MultipleChoiceField(
         required=False, widget=forms.CheckboxSelectMultiple, help_text="What this agent may call."
     )
+    always_ask = forms.CharField(
+        required=False,
+        widget=forms.TextInput(attrs={"class": "vTextField"}),
+        help_text="Functions that the person is asked about each time, also where they said “always”: names with "
+        "commas between them, * for all others. Empty: as each function says; those that may do harm ask.",
+    )
+    never_ask = forms.CharField(
+        required=False,
+        widget=forms.TextInput(attrs={"class": "vTextField"}),
+        help_text="Functions that run without asking although they may do harm.",
+    )
     suggestions = JsonField(
         shape=list,
         widget=forms.Textarea(attrs={"rows": 10, "class": "vLargeTextField json"}),
@@ -103,7 +116,15 @@ class AgentForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable
         fields = (
             *("name", "title", "description", "enabled", "position"),
             *("provider", "model", "base_url", "api_key_variable", "fallback", "response_schema", "instructions"),
-            *("functions", "max_iterations", "max_seconds", "max_tool_calls", "input_price", "output_price"),
+            *(
+                "functions",
+                "on_unknown",
+                "max_iterations",
+                "max_seconds",
+                "max_tool_calls",
+                "input_price",
+                "output_price",
+            ),
             "suggestions",
         )
 
@@ -143,6 +164,10 @@ class AgentForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable
             *((name, f"{name}: missing at the moment") for name in registry.unknown(chosen)),
         ]
         self.initial["functions"] = chosen
+        for name, policy in (("always_ask", ALWAYS), ("never_ask", NEVER)):
+            self.initial[name] = ", ".join(
+                function for function, said in self.instance.approvals.items() if said == policy
+            )
         self.initial["all_functions"] = "*" in self.instance.functions
 
     def clean_base_url(self) -> str:
@@ -164,6 +189,8 @@ class AgentForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable
         self._refuse_to_undo(cleaned.get("opened", ""))
         if cleaned.get("all_functions"):
             cleaned["functions"] = ["*"]
+        if "always_ask" in self.fields:
+            self._clean_approvals(cleaned)
         if (cleaned.get("input_price") is None) != (cleaned.get("output_price") is None):
             empty = "input_price" if cleaned.get("input_price") is None else "output_price"
             if not {"input_price", "output_price"} & self.errors.keys():
@@ -172,6 +199,18 @@ class AgentForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable
         if cleaned.get("provider") in LLMS:
             self._clean_parameters(cleaned["provider"], cleaned)
         return cleaned
+
+    def _clean_approvals(self, cleaned: dict[str, Any]) -> None:
+        approvals: dict[str, str] = {}
+        for name, policy in (("always_ask", ALWAYS), ("never_ask", NEVER)):
+            for function in re.split(r"[\s,]+", cleaned.get(name, "").strip(", ")):
+                if function in approvals:
+                    self.add_error(name, f"{function} stands in both fields. Leave it in one.")
+                elif function and function != "*" and get_registry().unknown([function]):
+                    self.add_error(name, f"There is no function {function}.")
+                elif function:
+                    approvals[function] = policy
+        self.instance.approvals = approvals
 
     def _clean_parameters(self, provider: str, cleaned: dict[str, Any]) -> None:
         """Those of the chosen provider are the agent's; what stands in the fields of another one is not looked at."""

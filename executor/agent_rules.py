@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -116,6 +116,10 @@ class AgentEntry(_Fields):
     )
     instructions: str = Field("", description="a text")
     functions: list[str] = Field(["*"], description='a list of function names, or ["*"] for all')
+    approvals: dict[str, Literal["always", "never"]] = Field(
+        {}, description='a mapping of function names, or "*" for all others, to always or never'
+    )
+    on_unknown: Literal["ask", "tell_model", "fail"] = Field("ask", description="one of: ask, tell_model, fail")
     limits: LimitsEntry = Field(LimitsEntry(), description="a mapping with iterations, seconds, tool_calls")
     parameters: Annotated[dict[str, Any], AfterValidator(_plain_json)] = Field(
         {}, description="a mapping of what the provider understands, e.g. temperature: 0.2"
@@ -204,6 +208,8 @@ def sentence(error: ErrorDetails, place: Place, shown: Callable[[Place, Any], st
         wanted = f"one of: {', '.join(LLMS)}"
     elif isinstance(last, int):
         wanted = "the name of a function" if place[-2] == "functions" else "a mapping of fields"
+    elif len(place) > 1 and place[-2] == "approvals":
+        wanted = "always or never"
     else:
         wanted = _MUST_BE.get(last) or 'a mapping with the list "agents"'
     if last in ("api_key_variable", "base_url"):  # Somebody may have put the key there.

@@ -91,6 +91,7 @@ def agent_form(**fields: Any) -> dict[str, Any]:
         "position": "0",
         "provider": "demo",
         "all_functions": "on",
+        "on_unknown": "ask",
         "suggestions": "[]",
         "max_iterations": "5",
         "max_seconds": "60",

@@ -347,3 +347,21 @@ def test_every_value_comes_back_from_what_is_shown_of_it(kind: Any, values: list
         assert field.read(field.clean(field.shown.replace("\n", "\r\n"))) == value
         assert not field.has_changed(None, field.shown)
         assert field.read("") is None
+
+
+class TestWhomToAsk:
+    def test_is_said_by_function_and_kept_with_the_version(self, as_dora: Client, demo: Agent) -> None:
+        said = {"always_ask": "calculate, current_time", "never_ask": "*", "on_unknown": "tell_model"}
+        assert change(as_dora, demo, **said) == {}
+        assert demo.approvals == {"calculate": "always", "current_time": "always", "*": "never"}
+        config = demo.current_version().agent_config()
+        assert (config.approvals, config.on_unknown) == (demo.approvals, "tell_model")
+        assert change(as_dora, demo, title="Another") == {}
+        assert demo.approvals == {"calculate": "always", "current_time": "always", "*": "never"}
+        assert change(as_dora, demo, always_ask="", never_ask=" ") == {}
+        assert demo.approvals == {}
+
+    def test_of_a_function_that_is_not_there_or_stands_twice_is_refused(self, as_dora: Client, demo: Agent) -> None:
+        assert change(as_dora, demo, always_ask="calculat") == {"always_ask": ["There is no function calculat."]}
+        found = change(as_dora, demo, always_ask="calculate", never_ask="calculate")
+        assert found == {"never_ask": ["calculate stands in both fields. Leave it in one."]}

@@ -164,6 +164,9 @@ class TestMistakes:
         ("line", "mistake"),
         [
             ("limits: {iterations: many}", '.limits.iterations: must be a whole number of at least 1, not "many".'),
+            ("approvals: {calculate: sometimes}", '.approvals.calculate: must be always or never, not "sometimes".'),
+            ("approvals: always", '.approvals: must be a mapping of function names, or "*" for all others'),
+            ("on_unknown: guess", '.on_unknown: must be one of: ask, tell_model, fail, not "guess".'),
             ("limits: {iterations: 0}", ".limits.iterations: must be a whole number of at least 1, not 0."),
             ("limits: {iterations: yes}", ".limits.iterations: must be a whole number of at least 1, not true."),
             ("limits: {iterations: 2.5}", ".limits.iterations: must be a whole number of at least 1, not 2.5."),
