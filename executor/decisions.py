@@ -29,6 +29,7 @@ Choice, Kind = Decision.Choice, Decision.Kind
 
 DENIED = "The person did not allow this call, so it was not run."
 PLAN_DENIED = "The person does not want this plan."
+NOT_ANSWERED = "The person lets you decide this. Decide by yourself, and say what you assumed."
 SKIPPED = (
     "This call was interrupted, and its outcome is unknown. The person decided that it is not run again; go on without."
 )
@@ -65,7 +66,7 @@ def allow(decision: Decision, by: User, arguments: dict[str, Any] | None = None,
 
 def deny(decision: Decision, by: User, note: str = "") -> None:
     """Let the call not run. The model is told, with what the person said. Raises TooLate."""
-    said = PLAN_DENIED if decision.kind == Kind.PLAN else DENIED
+    said = {Kind.PLAN: PLAN_DENIED, Kind.QUESTION: NOT_ANSWERED}.get(Kind(decision.kind), DENIED)
     with _decided(decision, by, Choice.DENY, note=note) as step:
         _close(step, Step.Status.DENIED, error=_with(said, note))
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import re
 import signal
 import subprocess
@@ -26,6 +28,7 @@ from executor.models import Agent
 from tests.agentsite.conftest import PATIENCE, ROOT, environment, eventually, manage
 from tests.chaos.site import Site
 from tests.fakes.model_server import ModelServer
+from tests.fakes.script import Call
 from tests.fakes.script import Turn as Answer
 from users.models import User
 
@@ -162,6 +165,59 @@ class TestASite:
         assert "The provider answered 429" in done.stderr
         assert " Retrying at " in done.stderr
         assert "It is not over yet (retrying) and will go on by itself." in done.stderr
+
+    @pytest.fixture
+    def asking(self, site: Site, model_server: ModelServer) -> ModelServer:
+        """The agent "asking", which says what is written down and always asks first."""
+        site.python(f"""
+from executor.models import Agent
+Agent.objects.get_or_create(name="asking", defaults=dict(title="Asking", provider="openai_compatible", model="m",
+    base_url={model_server.base_url!r}, position=9, approvals={{"calculate": "always"}}))
+""")
+        return model_server
+
+    @pytest.mark.parametrize(("said", "status"), [("--yes", "done"), ("--no", "denied")])
+    def test_agrees_or_not_to_what_it_is_asked(self, site: Site, asking: ModelServer, said: str, status: str) -> None:
+        question = Call("ask_user", {"question": "Which?"})
+        asking.script([Answer(calls=(Call("calculate", {"expression": "6*7"}), question)), Answer("There you are.")])
+        found = self.ask(site.data, "Work it out", "--agent", "asking", said)
+        assert found["answer"] == "There you are."
+        assert [step["status"] for step in found["steps"] if step["kind"] == "tool"] == [status, "denied"]
+        assert [(each["kind"], each["status"]) for each in found["decisions"]] == [
+            ("approval", "decided"),
+            ("question", "decided"),
+        ]
+
+    def test_lets_who_sits_at_the_terminal_decide(self, site: Site, asking: ModelServer) -> None:
+        question = Call("ask_user", {"question": "Which?", "choices": ["red", "blue"]})
+        asking.script([Answer(calls=(Call("calculate", {"expression": "6*7"}), question)), Answer("There you are.")])
+        hand, keyboard = pty.openpty()
+        os.write(hand, b"perhaps\ny\n2\n")
+        done = subprocess.run(
+            [sys.executable, "manage.py", "ask", "Work it out", "--agent", "asking"],
+            cwd=ROOT,
+            env=environment(site.data),
+            stdin=keyboard,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip() == "There you are."
+        assert done.stderr.count("Allow it? [y]es, [n]o, [a]lways in this conversation: ") == 2
+        (task,) = site.rows("SELECT id FROM executor_task ORDER BY created_at DESC LIMIT 1")
+        results = [step["result"] for step in site.steps(UUID(task["id"])) if step["kind"] == "tool"]
+        assert "42" in results[0]
+        assert results[1] == "blue"
+
+    def test_says_where_one_can_decide_when_nobody_can_type(self, site: Site, asking: ModelServer) -> None:
+        asking.script([Answer(calls=(Call("calculate", {"expression": "6*7"}),))])
+        done = manage(site.data, "ask", "Work it out", "--agent", "asking", "--timeout", "4")
+        assert done.returncode == 1
+        assert "May “Calculate” run?" in done.stderr
+        assert re.search(r"It waits for you at /d/\d+/ in the browser\.", done.stderr)
+        assert "It is not over yet (waiting for you)" in done.stderr
 
     def test_answers_every_suggestion_that_is_shipped(self, site: Site) -> None:
         (row,) = site.rows("SELECT suggestions FROM executor_agent WHERE name = 'demo'")

@@ -27,6 +27,7 @@ from conversations.actions import send
 from conversations.forms import MessageForm
 from conversations.models import Conversation, Turn
 from conversations.present import StepView, answer_text
+from conversations.terminal import Cards, as_json
 from conversations.words import clock
 from executor.actions import stop
 from executor.models import Agent, Status, Step, Task, Worker
@@ -66,6 +67,8 @@ class Command(BaseCommand):
         parser.add_argument("--agent", help="its name; default: the conversation's, else the first one")
         parser.add_argument("--user", help="who asks; default: the only administrator")
         parser.add_argument("--conversation", metavar="ID", help="go on in this conversation")
+        parser.add_argument("--yes", action="store_true", help="allow every function and plan that it asks about")
+        parser.add_argument("--no", action="store_true", help="deny them, and let it decide what it asks")
         parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
         parser.add_argument(
             "--timeout", type=float, default=600.0, metavar="SECONDS", help="how long to wait (default: %(default)g)"
@@ -86,6 +89,8 @@ class Command(BaseCommand):
         agent = _agent(user, options["agent"], conversation)
         self._quiet: bool = options["json"]
         self._steps = _Steps(self._note)
+        policy = "yes" if options["yes"] else "no" if options["no"] else ""
+        self._cards = Cards(user, self._note, policy, quiet=self._quiet)
         began = time.monotonic()
         turn: Turn | None = None
         code = 0
@@ -113,10 +118,10 @@ class Command(BaseCommand):
             self._steps.look(task)
             if not task.is_active or time.monotonic() >= until:
                 return task
+            if task.status == Status.WAITING:
+                self._cards.look(task)
             if task.status != status:
                 status = task.status
-                if status == Status.WAITING:
-                    self._note("It waits for you: open the conversation in the browser.")
                 if status == Status.RETRYING and task.not_before:
                     self._note(f"{task.error} Retrying at {clock(task.not_before)}.")
             if task.status != Status.QUEUED:
@@ -160,6 +165,7 @@ class Command(BaseCommand):
                 _step(step, [pk for pk, call in made.items() if step.call_id and call == step.call_id])
                 for step in task.steps.order_by("seq")
             ],
+            "decisions": [as_json(decision) for decision in task.decisions.select_related("step").order_by("pk")],
             "files": files,
             "answer": answer,
             "error": {"kind": task.error_kind, "message": task.error, "hint": task.error_hint} if task.error else None,

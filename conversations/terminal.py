@@ -1,0 +1,138 @@
+"""Cards in a terminal: what `manage.py ask` shows of them, and how they are answered there."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from django.urls import reverse
+
+from conversations.cards import DecisionView
+from executor import decisions
+from executor.decisions import TooLate, WrongAnswer
+from executor.models import Decision, Task
+from users.models import User
+
+Kind = Decision.Kind
+
+#: What can be typed for each kind of card, and what is asked for.
+PROMPTS = {
+    Kind.APPROVAL: "Allow it? [y]es, [n]o, [a]lways in this conversation: ",
+    Kind.PLAN: "Go ahead? [y]es, [n]o: ",
+    Kind.QUESTION: "Your answer (empty: let it decide): ",
+    Kind.UNKNOWN: "It [d]id, run [a]gain, or [s]kip: ",
+}
+
+
+class Cards:
+    """Tells each card once and answers it: by `policy` ("yes" or "no"), else by what is typed, if somebody can type."""
+
+    def __init__(self, user: User, tell: Callable[[str], None], policy: str = "", *, quiet: bool = False) -> None:
+        self._user = user
+        self._tell = tell
+        self._policy = policy
+        self._asks = not quiet and sys.stdin.isatty()
+        self._told: set[int] = set()
+
+    def look(self, task: Task) -> None:
+        """Tell and answer what the task waits for."""
+        pending = task.decisions.filter(status=Decision.Status.PENDING).select_related("step", "task")
+        for decision in pending.order_by("pk"):
+            if decision.pk in self._told:
+                continue
+            self._told.add(decision.pk)
+            for line in _lines(decision):
+                self._tell(line)
+            try:
+                answered = self._answer(decision)
+            except TooLate as late:
+                self._tell(str(late))
+                continue
+            if not answered:
+                self._tell(f"It waits for you at {reverse('decide', args=[decision.pk])} in the browser.")
+
+    def _answer(self, decision: Decision) -> bool:
+        if self._policy:
+            return _by_policy(decision, self._user, yes=self._policy == "yes")
+        while self._asks and decision.kind in PROMPTS:
+            print(PROMPTS[Kind(decision.kind)], end="", file=sys.stderr, flush=True)  # stdout is for the answer.
+            typed = sys.stdin.readline()
+            if not typed:
+                self._asks = False
+                break
+            try:
+                if _by_hand(decision, self._user, typed.strip()):
+                    return True
+            except WrongAnswer as error:
+                self._tell(str(error))
+        return False
+
+
+def as_json(decision: Decision) -> dict[str, Any]:
+    """For programs that read what `ask` prints."""
+    return {
+        "id": decision.pk,
+        "kind": decision.kind,
+        "about": decision.step.name if decision.step else decision.details,
+        "arguments": decision.step.arguments if decision.step else None,
+        "status": decision.status,
+        "choice": decision.choice,
+        "changed": decision.arguments,
+        "note": decision.note,
+    }
+
+
+def _lines(decision: Decision) -> Iterator[str]:
+    view = DecisionView.of(decision)
+    yield view.title
+    for name, value in view.facts:
+        yield f"    {name}: {value}"
+    for number, line in enumerate(view.lines or view.options, 1):
+        yield f"    {number}. {line}"
+    if view.said:
+        yield f"    {view.said}"
+
+
+def _by_policy(decision: Decision, by: User, *, yes: bool) -> bool:
+    """False where yes or no is no answer."""
+    match decision.kind:
+        case Kind.APPROVAL | Kind.PLAN if yes:
+            decisions.allow(decision, by)
+        case Kind.APPROVAL | Kind.PLAN | Kind.QUESTION:
+            decisions.deny(decision, by)
+        case Kind.UNKNOWN if not yes:
+            decisions.skip(decision, by)
+        case _:
+            return False
+    return True
+
+
+def _by_hand(decision: Decision, by: User, typed: str) -> bool:
+    """Whether what was `typed` is an answer."""
+    match decision.kind, typed.lower()[:1]:
+        case (Kind.QUESTION, ""):
+            decisions.deny(decision, by)
+        case (Kind.QUESTION, _):
+            decisions.answer(decision, by, _option(decision, typed))
+        case (Kind.APPROVAL | Kind.PLAN, "y"):
+            decisions.allow(decision, by)
+        case (Kind.APPROVAL, "a"):
+            decisions.allow(decision, by, always=True)
+        case (Kind.APPROVAL | Kind.PLAN, "n"):
+            decisions.deny(decision, by)
+        case (Kind.UNKNOWN, "d"):
+            decisions.it_did(decision, by)
+        case (Kind.UNKNOWN, "a"):
+            decisions.run_again(decision, by)
+        case (Kind.UNKNOWN, "s"):
+            decisions.skip(decision, by)
+        case _:
+            return False
+    return True
+
+
+def _option(decision: Decision, typed: str) -> str:
+    """The option with that number, or what was typed."""
+    options = DecisionView.of(decision).options
+    return options[int(typed) - 1] if typed.isdecimal() and 0 < int(typed) <= len(options) else typed
