@@ -56,7 +56,8 @@ class Cards:
         if self._policy:
             return _by_policy(decision, self._user, yes=self._policy == "yes")
         while self._asks and decision.kind in PROMPTS:
-            print(PROMPTS[Kind(decision.kind)], end="", file=sys.stderr, flush=True)  # stdout is for the answer.
+            sys.stderr.write(PROMPTS[Kind(decision.kind)])  # stdout is for the answer.
+            sys.stderr.flush()
             typed = sys.stdin.readline()
             if not typed:
                 self._asks = False
