@@ -62,8 +62,9 @@ from tools.core.toolbox import Outcome
 from tools.resources import store
 
 LEASE = timedelta(seconds=20)
-#: Acquisitions without a finished step after which a task is not tried again by itself.
-MAX_STALLED_ATTEMPTS = 5
+#: Acquisitions without a finished step after which a task is not tried again by itself. It takes a worker along each
+#: time, and once more where a step came before: less often than `up` suffers (supervisor.QUICK_DEATHS).
+MAX_STALLED_ATTEMPTS = 3
 #: How long something waits for a person before the task is stopped.
 DECIDE_WITHIN = timedelta(days=7)
 #: Later than that, nobody is told when a provider may be asked again.

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import redis
 from celery import shared_task
-from celery.signals import worker_ready, worker_shutdown, worker_shutting_down
+from celery.signals import celeryd_after_setup, worker_shutdown, worker_shutting_down
 from django.conf import settings
 
 from executor import probes
@@ -49,8 +49,9 @@ def ping(token: str) -> None:
         client.set(f"ping:{token}", "pong", ex=60)
 
 
-@worker_ready.connect
+@celeryd_after_setup.connect
 def _start(**_: Any) -> None:
+    """Before Celery waits for its broker: tasks are done without."""
     process()
 
 

@@ -15,6 +15,7 @@ import pytest
 import redis
 from django.conf import settings
 
+from agentsite.supervisor import QUICK_DEATHS
 from executor import actions
 from executor.core.errors import LLMError
 from executor.core.messages import Reasoning
@@ -360,6 +361,10 @@ def test_a_task_whose_workers_die_again_and_again_is_given_up_until_a_person_loo
     assert actions.retry(task)
     execute(claimed(task))
     assert ended(task) == ("done", "", "")
+
+
+def test_a_task_that_takes_its_worker_along_is_given_up_before_up_gives_up_the_worker() -> None:
+    assert MAX_STALLED_ATTEMPTS + 1 < QUICK_DEATHS
 
 
 # --- Redis goes away -------------------------------------------------------------------------------------------------
