@@ -20,6 +20,7 @@ from executor import money
 from executor.actions import stop
 from executor.agent_form import AgentForm, AgentRow
 from executor.core.llms.factory import LLMS, llm_class
+from executor.decision_admin import ApprovalRuleAdmin, DecisionAdmin
 from executor.models import Agent, AgentVersion, ReviewLog, Step, Task, Worker
 from executor.parameter_fields import field_name
 from executor.review import ReviewedAdmin, block, json_block, mark
@@ -29,7 +30,7 @@ from tools.admin import ReadOnlyAdmin
 from tools.registry import get_registry
 from users.models import User
 
-__all__ = ["UsageAdmin"]  # Admin finds it by way of this module.
+__all__ = ["ApprovalRuleAdmin", "DecisionAdmin", "UsageAdmin"]  # Admin finds them by way of this module.
 
 #: A worker beats every 5 s; after so long it is gone or stuck.
 SILENT_AFTER = timedelta(seconds=20)

@@ -18,7 +18,18 @@ from django.urls import reverse
 from conversations.actions import send
 from executor.actions import create_task
 from executor.core.messages import user as user_message
-from executor.models import Agent, AgentVersion, Checkpoint, ReviewLog, Status, Step, Task, Worker
+from executor.models import (
+    Agent,
+    AgentVersion,
+    ApprovalRule,
+    Checkpoint,
+    Decision,
+    ReviewLog,
+    Status,
+    Step,
+    Task,
+    Worker,
+)
 from tests.conftest import make_user
 from tools.core.context import NewFile
 from tools.resources import store
@@ -129,6 +140,8 @@ class TestEveryPage:
         return [
             *(agent, task.agent_version, task, task.steps.get(seq=2), turn.conversation, task.user),
             Worker.objects.create(owner="o", host="h", pid=1, beat_at=Now()),
+            Decision.objects.create(task=task, step=task.steps.get(seq=2), kind="approval", note=SECRET),
+            ApprovalRule.objects.create(user=bob, thread=turn.conversation_id, function="draw_chart"),
             ReviewLog.objects.create(reviewer_name="dora", what="a look", path="/"),
             Group.objects.create(name="Reviewers"),
             api_keys.add(None, "gpt", "sk-the-key-of-the-site-0123456789"),
@@ -320,6 +333,21 @@ class TestReview:
             (dora.pk, "alice", f"Step {step.pk}"),
         ]
         assert f"Task {task.pk}" in page(as_dora, "executor_reviewlog_changelist")
+
+    def test_shows_what_people_decided_to_reviewers_only(
+        self, as_dora: Client, as_helper: Client, task: Task, alice: User
+    ) -> None:
+        step = task.steps.get(seq=2)
+        decision = Decision.objects.create(
+            task=task, step=step, kind="approval", status="decided", choice="deny", decided_by=alice, note=SECRET
+        )
+        for client in (as_dora, as_helper):
+            listed = page(client, "executor_decision_changelist")
+            assert "Denied" in listed
+            assert SECRET not in listed
+        assert SECRET in page(as_dora, "executor_decision_change", decision.pk)
+        assert as_helper.get(reverse("admin:executor_decision_change", args=[decision.pk])).status_code == 403
+        assert ReviewLog.objects.filter(what=f"Decision {decision.pk}").count() == 1
 
     def test_does_not_record_that_one_looked_at_ones_own(self, as_dora: Client, dora: User, demo: Agent) -> None:
         page(as_dora, "executor_task_change", make_task(dora, demo, "mine").pk)
