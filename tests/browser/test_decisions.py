@@ -11,6 +11,8 @@ from playwright.sync_api import BrowserContext, expect
 
 from tests.browser.conftest import CAST
 from tests.browser.tab import PATIENCE, Tab, call, difference, scripted
+from tests.browser.test_accessibility import findings
+from tests.browser.test_reach import TOO_WIDE
 from tests.chaos.site import PASSWORD, Site
 from tests.fakes.model_server import ModelServer
 from tests.fakes.script import Turn
@@ -132,6 +134,8 @@ def test_what_is_typed_in_a_card_survives_everything_that_happens_around_it(
     answer = tab.page.get_by_label("Your answer")
     answer.fill("Saturday, if Bob")
     shoot(tab, "two-cards")
+    tab.page.get_by_text("Change the arguments").click()
+    assert findings(tab) == []
     tab.page.get_by_label("A note for the agent").fill("No, because")
     tab.page.keyboard.press("Enter")  # Nobody agrees to anything by that.
     expect(tab.find(".decision")).to_have_count(2)
@@ -156,6 +160,8 @@ def test_a_refused_argument_says_why_and_the_card_stays(
     tab.say("Plan a party", Turn(calls=(plan,)), Turn("Off we go."))
     expect(tab.find(".plan li")).to_have_count(3, timeout=PATIENCE)
     shoot(tab, "plan-phone-dark")
+    assert findings(tab) == []
+    assert tab.run(TOO_WIDE) <= 0
     tab.page.get_by_text("Change the plan").click()
     steps = tab.page.get_by_label("Steps, one per line")
     steps.fill("  \n")
