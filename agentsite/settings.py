@@ -181,6 +181,8 @@ FETCH_ALLOWED_HOSTS = env.list("FETCH_ALLOWED_HOSTS", default=[])
 # Hosts ("ollama", "10.0.0.7:8000") that models of people's own agents may have although their address is private.
 # Who may edit agents in admin can connect to any.
 MODEL_HOSTS = env.list("MODEL_HOSTS", default=[])
+# How long a task waits for somebody to decide something before it is stopped.
+DECISION_DAYS = env.int("DECISION_DAYS", default=7)
 # How long files made by functions are kept once no conversation refers to them.
 RESOURCE_DAYS = env.int("RESOURCE_DAYS", default=30)
 

@@ -20,6 +20,7 @@ from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.db import DatabaseError, transaction
 from django.db.models import Case, Exists, F, OuterRef, Q, QuerySet, Value, When
 from django.db.models.expressions import Combinable
@@ -65,8 +66,6 @@ LEASE = timedelta(seconds=20)
 #: Acquisitions without a finished step after which a task is not tried again by itself. It takes a worker along each
 #: time, and once more where a step came before: less often than `up` suffers (supervisor.QUICK_DEATHS).
 MAX_STALLED_ATTEMPTS = 3
-#: How long something waits for a person before the task is stopped.
-DECIDE_WITHIN = timedelta(days=7)
 #: Later than that, nobody is told when a provider may be asked again.
 _FAR_AWAY = 30 * 86400.0
 NOTHING = Usage()
@@ -341,7 +340,7 @@ class Journal:
                 "arguments_digest": step.arguments_digest,
                 # Who has to be asked each time is not offered to say it once for all.
                 "details": {"each_time": True} if policy_for(self.config.approvals, step.name) == ALWAYS else {},
-                "expires_at": Now() + DECIDE_WITHIN,
+                "expires_at": Now() + timedelta(days=settings.DECISION_DAYS),
             },
         )
 

@@ -255,6 +255,8 @@ def test_a_question_that_nobody_answers_expires_and_a_late_answer_is_refused_kin
     task = make_task("Go.", scripted(say(call("order", text="Hi"))))
     run(task)
     decision = asked(task)
+    assert decision.expires_at is not None
+    assert decision.expires_at - decision.created_at == timedelta(days=7)
     assert decisions.expire() == 0
     Decision.objects.update(expires_at=Now() - timedelta(seconds=1))
     assert decisions.expire() == 1
