@@ -19,6 +19,7 @@ from executor.history import OUTCOME_UNKNOWN, transcript
 from executor.journal import Journal, LeaseLost, claim, give_up, heartbeat
 from executor.models import Checkpoint, Decision, Status, Step, Task
 from tests.executor.conftest import MakeTask, claimed, in_threads, taken_over, values, worker_dies
+from tests.executor.measures import bytes_per_step, contest
 from tests.executor.scripted import call
 from tools.core.context import NewFile
 from tools.core.function import describe, function
@@ -72,17 +73,18 @@ def statuses(task: Task) -> list[tuple[str, str]]:
     return [(step.name or step.kind, step.status) for step in task.steps.order_by("seq")]
 
 
+def make_again(task: Task) -> Task:
+    """Another one of the same agent: many agents take longer to make than tasks."""
+    return Task.objects.create(user=task.user, agent_version=task.agent_version, input=task.input)
+
+
 # --- who has it ------------------------------------------------------------------------------------------------------
 
 
-def test_of_sixteen_who_want_fifty_tasks_each_task_has_one_who_gets_it(make_task: MakeTask) -> None:
-    ids = [make_task().pk for _ in range(50)]
-
-    def want_all(index: int) -> list[Any]:
-        order = ids[index * 3 :] + ids[: index * 3]
-        return [journal.task_id for pk in order if (journal := claim(pk, f"worker {index}"))]
-
-    won = in_threads(16, want_all)
+def test_of_sixteen_who_want_two_hundred_tasks_each_task_has_one_who_gets_it(make_task: MakeTask) -> None:
+    first = make_task()
+    ids = [first.pk, *(make_again(first).pk for _ in range(199))]
+    won = contest(ids)
     assert sorted(pk for each in won for pk in each) == sorted(ids)
     for index, each in enumerate(won):
         for task in Task.objects.filter(pk__in=each):
@@ -424,6 +426,12 @@ def test_each_finished_step_has_a_checkpoint_and_costs_the_same_however_many_the
         sizes.append(len(json.dumps(written, default=lambda value: type(value).__name__)))
     assert list(task.checkpoints.values_list("seq", flat=True)) == list(task.steps.values_list("seq", flat=True))
     assert max(sizes) - min(sizes) < 30  # The numbers in it get longer.
+
+
+def test_a_step_takes_as_much_of_the_database_in_a_long_task_as_in_a_short_one(make_task: MakeTask) -> None:
+    first = make_task()
+    taken = bytes_per_step(lambda: make_again(first))
+    assert max(taken.values()) / min(taken.values()) < 1.1, taken
 
 
 def test_what_was_spent_is_what_the_last_checkpoint_says_in_whatever_order_calls_ended(make_task: MakeTask) -> None:
