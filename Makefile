@@ -1,7 +1,7 @@
 # Two commands matter: `make run` and `make test`. The rest is for those who work on the project.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint fmt bench lock
+.PHONY: help run test lint fmt chaos bench lock
 # What follows the command, for example: make run ARGS="--port 9000"   make test ARGS="lint fast"
 ARGS ?=
 
@@ -25,6 +25,10 @@ fmt:  ## format code and templates, fix what can be fixed
 	@.venv/bin/ruff check --quiet --fix . || true
 	@.venv/bin/ruff format .
 	@git ls-files -z '*.html' | xargs -0 -r .venv/bin/djade --target-version 5.2
+
+chaos:  ## kill a site again and again, and count what was lost (ARGS="--kills 1000 --minutes 15 --database postgres --seed 7")
+	@scripts/setup test
+	@exec .venv/bin/python -m chaos $(ARGS)
 
 bench:  ## measure, and write docs/performance.md
 	@scripts/setup test

@@ -1,0 +1,238 @@
+"""Kills at random: workers, the web process, Redis, connections of the database; frees what was frozen too late."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import Counter
+from contextlib import suppress
+from random import Random
+from typing import Any
+
+import psycopg
+import redis
+from django.conf import settings
+from django.db import Error as DatabaseError
+from django.db import connections
+
+from chaos import faults
+from chaos.world import Nursery, lines
+from executor.journal import LEASE
+from executor.models import ACTIVE, HELD, Decision, Step, Task
+from tests.chaos.postgres import Postgres
+from tests.chaos.site import Site
+
+#: Workers of the suite beside that of the site itself.
+WORKERS = 2
+#: `up` gives up a process that dies within ten seconds again and again, so its own live longer than that.
+UP_PATIENCE = 11.0
+#: Seconds between two restarts of the database server.
+DATABASE_PATIENCE = 40.0
+WEIGHTS = {
+    "worker": 10,
+    "drain": 6,
+    "freeze": 2,
+    "site's worker": 3,
+    "web": 3,
+    "redis": 3,
+    "flushall": 2,
+    "deaf": 2,
+    "bells": 3,
+    "connections": 3,
+    "database": 1,
+}
+#: What counts as a kill: a process that is gone, or gone for longer than its lease.
+KILLS = ("worker", "drain", "freeze", "site's worker", "web", "redis", "database")
+
+
+class Disturber:
+    """`kills` and `others` say how often what was done."""
+
+    def __init__(
+        self, site: Site, server: Postgres | None, nursery: Nursery, random: Random, wanted: int, seconds: float
+    ) -> None:
+        self.kills: Counter[str] = Counter()
+        self.others: Counter[str] = Counter()
+        self._site = site
+        self._server = server
+        self._nursery = nursery
+        self._random = random
+        self._wanted = wanted
+        self._seconds = seconds
+        self._points = [(point, when) for point in faults.POINTS for when in ("before", "after")]
+        random.shuffle(self._points)
+        self._todo = random.sample(list(WEIGHTS), len(WEIGHTS))  # Each once, before chance decides.
+        self._armed: set[int] = set()
+        self._frozen: dict[int, float] = {}
+        self._draining: set[int] = set()
+        self._next: dict[str, float] = {}
+        self._lost: list[tuple[str, float, dict[str, int]]] = []  # How, when, and the fences of the tasks held.
+        self._angry = True
+        self._stopped = 0  # Frozen at a commit.
+
+    # --- the play ----------------------------------------------------------------------------------------------------
+
+    def rage(self) -> None:
+        began = time.monotonic()
+        pause = self._seconds / self._wanted
+        next_kill = began + 2
+        while self._count() < self._wanted or self._frozen:
+            time.sleep(0.02)
+            self._keep_workers()
+            self._thaw()
+            now = time.monotonic()
+            if now - began > self._seconds * 1.5 + LEASE.seconds:
+                return  # It is not to take for ever on a slow machine; the report says how many there were.
+            if now < next_kill or self._count() >= self._wanted:
+                continue
+            next_kill = now + self._random.expovariate(1 / pause)
+            with suppress(DatabaseError, redis.RedisError, psycopg.Error, OSError):
+                self._do(self._todo.pop() if self._todo else self._any())
+
+    def calm_down(self) -> None:
+        """Nobody is killed any more: what is frozen goes on, armed workers are replaced."""
+        self._count()
+        self.kills["freeze at a commit"] = self._stopped
+        self._angry = False
+        self._thaw(everyone=True)
+        for pid in list(self._nursery.alive):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        self._keep_workers()
+        for _ in range(WORKERS):
+            self._nursery.fork()
+
+    def _any(self) -> str:
+        (what,) = self._random.choices(list(WEIGHTS), list(WEIGHTS.values()))
+        return what
+
+    def _count(self) -> int:
+        for line in lines(self._nursery.folder / "faults")[self.kills["worker at a commit"] + self._stopped :]:
+            if line["how"] == "SIGSTOP":
+                self._frozen[line["pid"]] = time.monotonic() + LEASE.seconds + self._random.uniform(1, 5)
+                self._stopped += 1
+            else:
+                self.kills["worker at a commit"] += 1
+        return sum(self.kills.values()) + self._stopped
+
+    def _keep_workers(self) -> None:
+        """Two that are at work, most of them with a wish to die."""
+        if not self._angry:
+            return
+        able = self._nursery.alive - set(self._frozen) - self._draining
+        self._draining &= self._nursery.alive
+        for _ in range(WORKERS - len(able)):
+            self._nursery.fork(self._fault() if self._random.random() < 0.92 else None)
+
+    def _fault(self) -> tuple[str, str, int, str]:
+        point, when = self._points[0]
+        self._points.append(self._points.pop(0))
+        count = self._random.randint(1, 1 if point in faults.RARE else 4)
+        # A transaction that is frozen before its end holds SQLite's only lock, so nobody could take anything over.
+        may_freeze = when == "after" and not self._frozen and self._is_time("freeze at a commit", LEASE.seconds + 4)
+        return point, when, count, "SIGSTOP" if may_freeze else "SIGKILL"
+
+    def _do(self, what: str) -> None:
+        able = sorted(self._nursery.alive - set(self._frozen) - self._draining)
+        match what:
+            case "worker" if able:
+                self._kill(self._random.choice(able), "kill -9")
+            case "drain" if able:
+                pid = self._random.choice(able)
+                self._draining.add(pid)
+                self._remember("SIGTERM", pid)
+                os.kill(pid, signal.SIGTERM)
+            case "freeze" if able and not self._frozen and self._is_time(what, LEASE.seconds + 10):
+                pid = self._random.choice(able)
+                self._frozen[pid] = time.monotonic() + LEASE.seconds + self._random.uniform(1, 5)
+                os.kill(pid, signal.SIGSTOP)
+            case "site's worker" if self._is_time(what, UP_PATIENCE):
+                self._kill(self._site.children()["worker"], "kill -9")
+            case "web" | "redis" if self._is_time(what, UP_PATIENCE):
+                self._site.kill(what)
+            case "flushall":
+                self._redis(lambda client: client.flushall())
+            case "deaf":
+                self._redis(lambda client: client.client_kill_filter(_type="pubsub"))
+            case "bells":
+                ids = [str(pk) for pk in Task.objects.filter(status__in=ACTIVE).values_list("pk", flat=True)]
+                self._redis(lambda client: [client.publish("agentsite:tasks", pk) for pk in ids * 2])
+            case "connections" if self._server:
+                self._cut_connections()
+            case "database" if self._server and self._is_time(what, DATABASE_PATIENCE):
+                self._server.stop(self._random.choice(("fast", "immediate")))
+                time.sleep(self._random.uniform(0, 2))
+                self._server.start()
+            case _:
+                return
+        (self.kills if what in KILLS else self.others)[what] += 1
+
+    def _kill(self, pid: int, how: str) -> None:
+        self._remember(how, pid)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+    def _is_time(self, what: str, patience: float) -> bool:
+        """Not again within `patience` seconds."""
+        now = time.monotonic()
+        if now < self._next.get(what, 0):
+            return False
+        self._next[what] = now + patience
+        return True
+
+    def _thaw(self, *, everyone: bool = False) -> None:
+        for pid, until in list(self._frozen.items()):
+            if everyone or time.monotonic() > until:
+                del self._frozen[pid]
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+
+    def _redis(self, do: Any) -> None:
+        with redis.from_url(settings.REDIS_URL, socket_timeout=2) as client:
+            do(client)
+
+    def _cut_connections(self) -> None:
+        assert self._server
+        place: Any = {"host": str(self._server.folder), "user": "agentsite", "dbname": "agentsite"}
+        with psycopg.connect(**place) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = 'agentsite' AND pid <> pg_backend_pid() AND random() < 0.7"
+            )
+
+    # --- what came of it ---------------------------------------------------------------------------------------------
+
+    def _remember(self, how: str, pid: int) -> None:
+        try:
+            held = dict(Task.objects.filter(status__in=HELD, owner__contains=f":{pid}:").values_list("pk", "fence"))
+        except DatabaseError:
+            connections.close_all()
+            return
+        self._lost.append((how, time.time(), {str(pk): fence for pk, fence in held.items()}))
+
+    def boundaries(self) -> Counter[str]:
+        return Counter(
+            f"{line['how']} {line['when']} {line['point']}".removeprefix("SIGKILL ")
+            for line in lines(self._nursery.folder / "faults")
+        )
+
+    def resumed(self) -> dict[str, list[float]]:
+        """Seconds from a death until each task that was held then did something again, elsewhere, or was over.
+
+        A task that was killed again meanwhile, or that waited for a frozen database, counts as it was.
+        """
+        died = [line for line in lines(self._nursery.folder / "faults") if line["how"] == "SIGKILL"]
+        lost = [*self._lost, *(("kill -9", line["at"], line["held"]) for line in died)]
+        times: dict[str, list[float]] = {"kill -9": [], "SIGTERM": []}
+        for how, at, held in lost:
+            for task in Task.objects.filter(pk__in=held):
+                when = [
+                    *Step.objects.filter(task=task, fence__gt=held[str(task.pk)]).values_list("started_at", flat=True),
+                    *Decision.objects.filter(task=task).values_list("created_at", flat=True),
+                    task.ended_at,
+                ]
+                after = [moment.timestamp() - at for moment in when if moment and moment.timestamp() > at]
+                if after:
+                    times[how].append(min(after))
+        return times

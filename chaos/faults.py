@@ -1,0 +1,92 @@
+"""Death at a commit: a worker of the suite kills or freezes itself right before or after a transaction of a journal.
+
+Nothing of this is in the product. The nursery (nursery.py) puts itself around `Journal._transaction` and `claim` in
+processes that it forks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+#: Where a process can die: the method of the journal that writes. "decided" are calls that begin because a person
+#: agreed, whose decision is used up by that.
+POINTS = (
+    *("claim", "recover", "begin_model", "save_partial", "finish_model", "fail_model", "ask", "wait"),
+    *("start_tools", "decided", "transact", "finish_tool", "commit", "end", "postpone", "release"),
+)
+#: Points that are not reached by every task; where one waits for them, it waits for the first.
+RARE = ("recover", "save_partial", "finish_model", "fail_model", "postpone", "release", "ask", "wait", "decided")
+
+
+def arm(point: str, when: str, count: int, how: str, report: Path) -> None:
+    """End `when` ("before" or "after") the commit of `point` comes for the `count`th time; say so in `report` first.
+
+    `how` is the signal: SIGKILL, or SIGSTOP for one that wakes up after its tasks were taken from it.
+    """
+    from executor import journal, worker
+
+    left = [count]
+
+    def reached(here: str, at: str) -> None:
+        if (here, at) != (point, when):
+            return
+        left[0] -= 1
+        if left[0] == 0:
+            _die(here, at, how, report)
+
+    original = journal.Journal._transaction
+
+    def transaction(self: Any, *args: Any, **changes: Any) -> AbstractContextManager[None]:
+        here = _point(self)
+
+        @contextmanager
+        def around() -> Iterator[None]:
+            with original(self, *args, **changes):
+                yield
+                reached(here, "before")
+            reached(here, "after")
+
+        return around()
+
+    def claim(*args: Any) -> Any:
+        reached("claim", "before")
+        claimed = claim_as_it_is(*args)
+        if claimed is not None:
+            reached("claim", "after")
+        return claimed
+
+    claim_as_it_is = journal.claim
+    journal.Journal._transaction = transaction  # type: ignore[method-assign,assignment]
+    worker.claim = claim  # type: ignore[attr-defined]
+
+
+def _point(journal: Any) -> str:
+    """The public method of the journal that opens a transaction."""
+    frame, name = sys._getframe(2), ""
+    while frame is not None and frame.f_locals.get("self") is journal:
+        if frame.f_code.co_name[0] != "_":
+            name = frame.f_code.co_name
+            if name == "start_tools" and frame.f_locals.get("decided"):
+                name = "decided"
+        frame = frame.f_back  # type: ignore[assignment]
+    return name
+
+
+def _die(point: str, when: str, how: str, report: Path) -> None:
+    from executor import tasks
+
+    process = tasks._process
+    held = {} if process is None else {str(pk): run.journal.fence for pk, run in dict(process._runs).items()}
+    line = {"at": time.time(), "pid": os.getpid(), "point": point, "when": when, "how": how, "held": held}
+    file = os.open(report, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.write(file, f"{json.dumps(line)}\n".encode())
+    os.close(file)
+    os.kill(os.getpid(), signal.Signals[how])

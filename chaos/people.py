@@ -1,0 +1,180 @@
+"""People who use the site while it is killed: they send, decide, stop, try again, and answer truthfully."""
+
+from __future__ import annotations
+
+import threading
+import time
+import urllib.error
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from http.client import HTTPException
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from django.db import Error as DatabaseError
+from django.db import connections
+
+from chaos.plans import Plan, make
+from chaos.world import AGENTS, agent_name, lines
+from executor import actions, decisions
+from executor.decisions import TooLate
+from executor.models import ACTIVE, Decision, Status, Task
+from tests.chaos.site import Site, Visitor
+from users.models import User
+
+EDITED = "edited"
+
+
+class People:
+    """`plans` has what was sent, by key; `sent` those of which the site said that it has them."""
+
+    def __init__(self, site: Site, ledger: Path, seed: int, at_once: int, senders: int = 3) -> None:
+        self.plans: dict[str, Plan] = {}
+        self.sent: set[str] = set()
+        self.did: Counter[str] = Counter()
+        self.taken_twice = 0
+        self.conversations: list[str] = []
+        self._site = site
+        self._ledger = ledger
+        self._at_once = at_once
+        self._active = 0
+        self._numbers = iter(range(1, 10**6))
+        self._lock = threading.Lock()
+        self._busy = True  # New messages are sent.
+        self._over = threading.Event()
+        self._alice: Any = User.objects.get(username="alice")
+        self._again: dict[Any, float] = {}
+        self._threads = [threading.Thread(target=self._decide_forever, args=(Random(f"{seed} decides"),))]
+        for number in range(senders):
+            visitor = site.log_in("alice")
+            arguments = (visitor, Random(f"{seed} sends {number}"))
+            self._threads.append(threading.Thread(target=self._send_forever, args=arguments))
+        for thread in self._threads:
+            thread.daemon = True
+            thread.start()
+
+    def calm_down(self) -> None:
+        """Send nothing new; go on answering."""
+        self._busy = False
+
+    def go(self) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join(60)
+
+    # --- messages ----------------------------------------------------------------------------------------------------
+
+    def _send_forever(self, visitor: Visitor, random: Random) -> None:
+        mine: list[str] = []
+        while self._busy:
+            if self._active >= self._at_once:
+                time.sleep(0.1)
+                continue
+            where = random.choice(mine[-4:]) if mine and random.random() < 0.3 else "/"
+            mine.append(self.send(visitor, random, where))
+        connections.close_all()
+
+    def send(self, visitor: Visitor, random: Random, where: str = "/") -> str:
+        """Until the site has it: a key makes the message that is sent again the same one. Returns the conversation."""
+        with self._lock:
+            number = next(self._numbers)
+        plan = make(random, number, agent_name(random.choice(list(AGENTS))))
+        self.plans[plan.key] = plan
+        self._active += 1
+        while True:
+            try:
+                conversation = visitor.post(f"{where}send/", text=plan.text, agent=plan.agent, key=plan.key)
+            except (OSError, HTTPException, urllib.error.URLError):
+                self.did["sent again"] += 1
+                time.sleep(0.3)
+                continue
+            assert conversation.startswith("/c/"), f"A message was not taken: {conversation}"
+            self.did["sent"] += 1
+            self.sent.add(plan.key)
+            self.conversations.append(conversation)
+            return conversation
+
+    # --- decisions ---------------------------------------------------------------------------------------------------
+
+    def _decide_forever(self, random: Random) -> None:
+        while not self._over.wait(0.1):
+            try:
+                self._look_around(random)
+            except DatabaseError:
+                connections.close_all()
+                time.sleep(0.2)
+        connections.close_all()
+
+    def _look_around(self, random: Random) -> None:
+        active = list(Task.objects.filter(status__in=ACTIVE).only("pk", "status"))
+        self._active = len(active)
+        pending = Decision.objects.filter(status=Decision.Status.PENDING).select_related("step", "task")
+        for decision in list(pending):
+            if random.random() < 0.4 or not self._busy:
+                self._decide(decision, random)
+        if self._busy and active and random.random() < 0.02:
+            self.did["stopped"] += actions.stop(Task.objects.get(pk=random.choice(active).pk))
+        failed = Task.objects.filter(status__in=(Status.NEEDS_ATTENTION, Status.FAILED))
+        for task in failed.filter(error_kind__in=("stalled", "doubtful", "protocol", "server", "connection")):
+            why = task.error_kind
+            self.did[f"tried again: {why}"] += actions.retry(task)
+
+    def _decide(self, decision: Decision, random: Random) -> None:
+        verb = self._verb(decision, random)
+        if random.random() < 0.1:  # In two windows at once.
+            results: list[bool] = []
+            both = [threading.Thread(target=self._say, args=(decision.pk, verb, results)) for _ in range(2)]
+            for one in both:
+                one.start()
+            for one in both:
+                one.join()
+            if results.count(True) > 1:
+                self.taken_twice += 1
+        else:
+            self._say(decision.pk, verb, [])
+
+    def _say(self, pk: int, verb: Callable[[Decision], None], results: list[bool]) -> None:
+        try:
+            verb(Decision.objects.select_related("step", "task").get(pk=pk))
+            results.append(True)
+            self.did["decided"] += 1
+        except TooLate:
+            self.did["decided too late"] += 1
+        except DatabaseError:
+            connections.close_all()
+        finally:
+            if threading.current_thread() not in self._threads:
+                with suppress(DatabaseError):
+                    connections.close_all()
+
+    def _verb(self, decision: Decision, random: Random) -> Callable[[Decision], None]:
+        alice, chance = self._alice, random.random()
+        match decision.kind:
+            case Decision.Kind.QUESTION:
+                return lambda it: decisions.answer(it, alice, "This one.")
+            case Decision.Kind.PLAN:
+                return lambda it: (decisions.allow if chance < 0.7 else decisions.deny)(it, alice)
+            case Decision.Kind.UNKNOWN:
+                return self._truth(decision, chance)
+        if chance < 0.15:
+            return lambda it: decisions.deny(it, alice, "No.")
+        if chance < 0.3:
+            assert decision.step is not None
+            edited = {**(decision.step.arguments or {}), "note": EDITED}
+            return lambda it: decisions.allow(it, alice, edited)
+        return lambda it: decisions.allow(it, alice, always=chance > 0.97)
+
+    def _truth(self, decision: Decision, chance: float) -> Callable[[Decision], None]:
+        """They look whether it happened, and say so."""
+        assert decision.step is not None
+        call = decision.step.call_id
+        begun = any(line["call"] == call and line["phase"] == "start" for line in lines(self._ledger))
+        if chance < 0.2:
+            return lambda it: decisions.skip(it, self._alice)
+        if begun:
+            self.did["it did"] += 1
+            return lambda it: decisions.it_did(it, self._alice)
+        self.did["run again"] += 1
+        return lambda it: decisions.run_again(it, self._alice)
