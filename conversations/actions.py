@@ -13,11 +13,12 @@ from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 
 from conversations.models import TITLE_LENGTH, Conversation, Turn
+from executor import queue
 from executor.actions import create_task
 from executor.actions import retry as retry_task
 from executor.core.messages import user as user_message
 from executor.hints import notify_soon, tell_pages_soon
-from executor.models import Agent, Task
+from executor.models import Agent, Status, Task
 from executor.prepared import Param, Select
 from users.models import User
 
@@ -93,6 +94,72 @@ def retry(turn: Turn, agent: Agent | None = None) -> bool:
         if done and agent:
             Conversation.objects.filter(pk=turn.conversation_id).update(agent=agent)
     return done
+
+
+def take_back(turn: Turn) -> bool:
+    """Remove a message that waits. False, and nothing is changed, if somebody has begun to answer it."""
+    with transaction.atomic():
+        _LOCKED.first(conversation=turn.conversation_id)
+        return queue.take_out(turn.task)
+
+
+def send_now(turn: Turn) -> bool:
+    """Let a message that waits go first, into the task at work if that can take it in. False, and nothing is changed,
+    if somebody has begun to answer it."""
+    with transaction.atomic():
+        _LOCKED.first(conversation=turn.conversation_id)
+        waiting = list(Turn.objects.filter(conversation=turn.conversation_id, task__status=Status.QUEUED).order_by())
+        before = Task.objects.in_bulk([other.task_id for other in waiting])
+        if not queue.steer(turn.task):
+            return False
+        after = Task.objects.in_bulk(list(before))
+        _line_up(
+            waiting, {pk: task.previous_id for pk, task in after.items() if task.previous_id != before[pk].previous_id}
+        )
+    return True
+
+
+def _line_up(waiting: list[Turn], moved: dict[UUID, UUID | None]) -> None:
+    """Let turns follow each other as their tasks do, after some of those were `moved` behind others."""
+    if not moved:
+        return
+    parents = {turn.task_id: turn for turn in Turn.objects.filter(task__in=[pk for pk in moved.values() if pk])}
+    parents |= {turn.task_id: turn for turn in waiting}
+    by_id = {turn.pk: turn for turn in parents.values()}
+    for turn in waiting:
+        if turn.task_id in moved:
+            previous = moved[turn.task_id]
+            turn.parent_id = parents[previous].pk if previous in parents else None
+    placed: set[UUID] = set()
+
+    def place(turn: Turn) -> None:
+        parent = by_id.get(turn.parent_id) if turn.parent_id else None
+        if turn.pk in placed or parent is None:
+            return
+        placed.add(turn.pk)
+        if parent in waiting:
+            place(parent)
+        turn.position = parent.position + 1
+
+    for turn in waiting:
+        place(turn)
+    Turn.objects.bulk_update(waiting, ["parent", "position"])
+
+
+def leave_line(task: Task, **_: Any) -> None:
+    """The turn of a task that is taken out of its line goes with it; those after it close up."""
+    turn = Turn.objects.filter(task=task).select_related("conversation").first()
+    if turn is None:
+        return
+    _LOCKED.first(conversation=turn.conversation_id)
+    turn.refresh_from_db(fields=["parent", "position"])
+    behind = [turn.pk]
+    while behind:
+        behind = list(Turn.objects.filter(parent__in=behind).values_list("pk", flat=True))
+        Turn.objects.filter(pk__in=behind).update(position=F("position") - 1)
+    Turn.objects.filter(parent=turn).update(parent=turn.parent_id)
+    turn.delete()
+    transaction.on_commit(partial(_tell_pages, turn.conversation, "conversation.changed"))
 
 
 def rename(conversation: Conversation, title: str) -> None:

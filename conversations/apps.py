@@ -8,11 +8,13 @@ class ConversationsConfig(AppConfig):
     verbose_name = "Conversations"
 
     def ready(self) -> None:
-        from conversations.actions import empty_bin
+        from conversations.actions import empty_bin, leave_line
         from executor.housekeeping import housekeeping
+        from executor.queue import leaving
         from users.signals import rights_changed
 
         rights_changed.connect(close_sockets, dispatch_uid="close sockets")
+        leaving.connect(leave_line, dispatch_uid="leave the line")
         housekeeping.connect(lambda **_: empty_bin(), weak=False, dispatch_uid="empty the bin")
 
 

@@ -20,6 +20,7 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 from django.contrib.sessions.backends.base import SessionBase
 from django.db import Error
 from django.db.models import Exists, OuterRef, Q
+from django.db.models.functions import Now
 from django.http import Http404
 from django.urls import reverse
 from redis.exceptions import RedisError
@@ -31,7 +32,7 @@ from conversations.hub import get_hub
 from conversations.models import Conversation, Turn
 from executor.database import in_database
 from executor.hints import user_group
-from executor.models import ACTIVE, Status, Task
+from executor.models import ACTIVE, HELD, Status, Task
 from executor.prepared import Param, Select
 from users.models import User
 
@@ -126,6 +127,9 @@ class LiveConsumer(AsyncWebsocketConsumer):
         self._over.add(task_id)
         self._begin(self._refresh(task_id), "socket refresh")
 
+    def task_stands(self, task_id: UUID) -> None:
+        self._begin(self._refresh(task_id), "socket refresh")
+
     # --- what other processes tell -----------------------------------------------------------------------------------
 
     async def task_changed(self, event: dict[str, Any]) -> None:
@@ -187,6 +191,7 @@ class LiveConsumer(AsyncWebsocketConsumer):
                 if not await in_database(_may_listen, self._user, self.scope["session"]):
                     await self.close(LOGGED_OUT)
                     return
+                self.show(await in_database(_standstill, self._user, self._conversation_id))
             except Error as error:
                 logger.warning("Whether somebody may still listen could not be looked up: %s", error)
             await asyncio.sleep(CHECK_EVERY)
@@ -205,12 +210,14 @@ class LiveConsumer(AsyncWebsocketConsumer):
     async def _refresh(self, task_id: UUID) -> None:
         """Show what a task's change means for this page: its turn, Send or Stop, the sidebar."""
         async with self._refreshing:  # So that what was read first is shown first.
-            turn, pieces = await in_database(_news_of, self._user, task_id, self._conversation_id)
+            turn, waiting, pieces = await in_database(_news_of, self._user, task_id, self._conversation_id)
             # A task may be over before we hear of its beginning. Only what was seen to end needs no further look.
             if turn is not None and (turn.task.is_active or task_id not in self._over):
                 if not turn.task.is_active:
                     self._over.add(task_id)
                 await self._follow(turn)
+            for other in waiting:  # Where they stand in the line may have changed.
+                await self._follow(other)
             for piece in pieces:
                 self.show(piece)
 
@@ -249,6 +256,12 @@ def _may_listen(user: User, session: SessionBase) -> bool:
     return unchanged and bool(session.load())  # Of a session that is gone or has expired there is nothing.
 
 
+def _standstill(user: User, current_id: UUID | None) -> str:
+    """The sidebar, where a task lost its worker: then nobody tells."""
+    lost = Task.objects.filter(user=user, status__in=HELD, lease_until__lt=Now())
+    return _sidebar(user, current_id) if lost.exists() else ""
+
+
 _ENDED = Task.objects.filter(turn__conversation=OuterRef("pk"), ended_at__gte=Param("since"))
 _TOUCHED = Select(
     lambda: Conversation.objects.filter(
@@ -259,6 +272,13 @@ _CHANGED_TURNS = Select(
     lambda: Turn.objects.filter(
         Q(task__status__in=ACTIVE) | Q(task__ended_at__gte=Param("since")), conversation=Param("conversation")
     ).order_by("position")
+)
+_WAITING_TURNS = Select(
+    lambda: (
+        Turn.objects.filter(conversation=Param("conversation"), task__status=Status.QUEUED)
+        .select_related("task__agent_version")
+        .order_by("position")
+    )
 )
 _TURN = Select(
     lambda: (
@@ -282,24 +302,29 @@ def _news_since(user: User, current_id: UUID | None, since: datetime) -> tuple[l
     if current_id is None:
         return [], pieces
     turns = _CHANGED_TURNS.all(conversation=current_id, since=since)
-    return turns, [*pieces, fragments.composer_actions(current_id)]
+    waiting = _WAITING_TURNS.all(conversation=current_id)
+    pieces += [fragments.turns_gone([turn.pk for turn in turns]), fragments.composer_actions(current_id)]
+    return turns, [*pieces, *(fragments.turn_moved(turn) for turn in waiting if turn.task.steers)]
 
 
-def _news_of(user: User, task_id: UUID, current_id: UUID | None) -> tuple[Turn | None, list[str]]:
-    """The turn that the task answers, if it is on the page, and what changed around it."""
+def _news_of(user: User, task_id: UUID, current_id: UUID | None) -> tuple[Turn | None, list[Turn], list[str]]:
+    """The turn that the task answers, if it is on the page, those that wait there, and what changed around it."""
     turn = _TURN.first(task=task_id, user=user.pk)
-    if turn is None:
-        return None, []
+    waiting = _WAITING_TURNS.all(conversation=current_id) if current_id else []
+    if turn is None:  # It was taken back, or went into the task at work.
+        gone = [fragments.turn_gone(task_id), fragments.composer_actions(current_id)] if current_id else []
+        return None, waiting, gone
     is_here = turn.conversation_id == current_id
     pieces = []
     if is_here:
         mark_seen(turn.conversation)
         pieces.append(fragments.composer_actions(turn.conversation_id))
+        pieces += [fragments.turn_moved(other) for other in waiting if other.task_id == task_id and other.task.steers]
     if turn.task.status == Status.QUEUED and _was_below(turn):  # A new message brings its conversation to the top.
         pieces.append(_sidebar(user, current_id))
     else:
         pieces.append(fragments.conversation_changed(turn.conversation_id, current_id))
-    return turn if is_here else None, pieces
+    return turn if is_here else None, waiting if is_here else [], pieces
 
 
 def _was_below(turn: Turn) -> bool:

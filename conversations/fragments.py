@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from django.db.models import Case, When
 from django.template.loader import render_to_string
 from django.utils.html import escape
 
@@ -48,6 +49,27 @@ def turn_added(turn: TurnView) -> str:
     return partial(f"#turns:not(:has(#turn-{turn.id}))", "beforeend", html)
 
 
+def turn_gone(task_id: UUID) -> str:
+    """A message that was taken back, or that went into the task at work."""
+    return partial(f".turn:has(> #task-{task_id})", "delete", "")
+
+
+def turns_gone(waiting: Sequence[UUID]) -> str:
+    """What a page shows as queued and is not among the turns that wait, or did until a moment ago."""
+    others = "".join(f":not(#turn-{turn_id})" for turn_id in waiting)
+    return partial(f".turn:has(> .task[data-status='queued']){others}", "delete", "")
+
+
+def turn_moved(turn: Turn) -> str:
+    """A message that waits, to its place behind `turn.parent`, where a page shows it elsewhere."""
+    if turn.parent_id is None:
+        return ""
+    html = render_to_string("conversations/_turn.html", {"turn": turn_view(turn)})
+    mine, before_it = f"#turn-{turn.pk}", f"#turn-{turn.parent_id}"
+    away = partial(f"{before_it} + :not({mine}) ~ {mine}", "delete", "")
+    return away + partial(f"#turns:not(:has({mine})) > {before_it}", "afterend", html)
+
+
 def task_repainted(task: TaskView) -> str:
     return partial(f"#task-{task.id}", "outerMorph", render_to_string("conversations/_task.html", {"task": task}))
 
@@ -79,7 +101,7 @@ _ACTIVE_TASK = Select(
     lambda: (
         Task.objects.filter(turn__conversation=Param("conversation"), status__in=ACTIVE)
         .only("status")
-        .order_by("created_at")[:1]
+        .order_by(Case(When(status=Status.QUEUED, then=1), default=0), "turn__position")[:1]
     )
 )
 
@@ -171,6 +193,8 @@ def task_changed(before: TaskView, after: TaskView) -> str:
         pieces.append(partial(f"#decisions-{after.id}", "innerMorph", _render_task("_decisions", after)))
     if _foot(before) != _foot(after):
         pieces.append(partial(f"#foot-{after.id}", "outerMorph", _render_task("_foot", after)))
+    if before.messages != after.messages:
+        pieces.append(partial(f"#meanwhile-{after.id}", "outerMorph", _render_task("_meanwhile", after)))
     if before.files != after.files:
         pieces.append(partial(f"#files-{after.id}", "innerMorph", _files(after)))
     return "".join(pieces) + _text_changed(before, after)
@@ -178,7 +202,7 @@ def task_changed(before: TaskView, after: TaskView) -> str:
 
 def _foot(task: TaskView) -> tuple[object, ...]:
     """What it shows of a task at work."""
-    return task.started_at, task.state_label, task.note, task.retry_at
+    return task.started_at, task.state_label, task.note, task.retry_at, task.place, task.steers, task.is_still
 
 
 def _text_changed(before: TaskView, after: TaskView) -> str:

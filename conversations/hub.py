@@ -54,6 +54,9 @@ class Viewer(Protocol):
     def task_over(self, task_id: UUID) -> None:
         """The task has ended; nothing more will come of it."""
 
+    def task_stands(self, task_id: UUID) -> None:
+        """Nobody works on the task any more, or somebody does again, and nobody may have told."""
+
 
 class Feed:
     """One task as the pages of its viewers show it.
@@ -171,6 +174,9 @@ class Feed:
         if html:
             for viewer in self.viewers:
                 viewer.show(html)
+        if before.is_still != self._shown.is_still and self._shown.is_active:
+            for viewer in self.viewers:
+                viewer.task_stands(self.task_id)
 
     def _current(self, snapshot: Snapshot) -> TaskView:
         if self._text is None or snapshot.open_seq != self._seq:

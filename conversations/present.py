@@ -12,7 +12,6 @@ from uuid import UUID
 
 from django.template.defaultfilters import filesizeformat
 from django.urls import reverse
-from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.text import slugify
 
@@ -25,15 +24,14 @@ from executor.core.errors import LLM_ERROR_KINDS
 from executor.core.llms.factory import llm_class
 from executor.core.validation import ResponseInvalid
 from executor.credentials import KeyMissing, place
-from executor.models import HELD, Agent, Decision, Status, Step, Task
+from executor.models import Agent, Decision, Status, Step, Task
+from executor.states import State, state_of
 from executor.usage import step_use
 from tools.models import Resource
 from users import api_keys
 from users.models import User
 
 INLINE_IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")
-#: A task whose lease ran out is being taken up by another worker; until then nobody works on it, and we say so.
-RESUMING = "Resuming"
 THINKING, WRITING = "Thinking", "Writing"
 #: Calls that run, or are about to.
 RUN = (Step.Status.PENDING, Step.Status.STARTED)
@@ -85,6 +83,7 @@ class StepView:
     started_at: datetime | None
     checkpoint: bool
     model: str
+    said: str
 
     @classmethod
     def of(cls, step: Step, files: Iterable[FileView] = (), *, text: bool = True, checkpoint: bool = False) -> StepView:
@@ -102,13 +101,14 @@ class StepView:
             result="" if failed and is_tool else words.shorten(words.pretty_text(step.result)),
             error=(words.shorten(step.result) or step.error) if failed and is_tool else step.error,
             files=tuple(files),
-            text=render(step.text) if text and step.text else SafeString(""),
+            text=render(step.text) if text and step.text and step.kind != Step.Kind.MESSAGE else SafeString(""),
             reasoning=render(step.reasoning) if step.reasoning else SafeString(""),
             use=step_use(step).line,
             attempt=step.attempt,
             started_at=step.started_at,
             checkpoint=checkpoint,
             model=step.model if not is_tool else "",
+            said=step.text if step.kind == Step.Kind.MESSAGE else "",
         )
 
 
@@ -119,6 +119,11 @@ class TaskView:
     attempts: int
     is_active: bool
     state_label: str
+    #: How many tasks are to end before it begins, and whether its message goes into the one at work before that.
+    place: int
+    steers: bool
+    #: It is not over, and nobody works on it right now.
+    is_still: bool
     agent_name: str
     agent_title: str
     is_demo: bool
@@ -128,6 +133,8 @@ class TaskView:
     step_count: int
     failed_count: int
     summary: str
+    #: What the person said while it was at work.
+    messages: tuple[str, ...]
     answer: SafeString
     open_blocks: SafeString
     open_block: SafeString
@@ -279,13 +286,17 @@ def task_view(
     failed_count = sum(step.kind == Step.Kind.TOOL and step.status == Step.Status.FAILED for step in steps)
     took = words.duration(task.started_at, task.ended_at)
     retry_at = None if task.status == Status.WAITING else task.not_before
+    state = state_of(task)
     used = steps if every_step or not task.is_active else ()  # Told at the end; adding up at each look would take time.
     return TaskView(
         id=task.pk,
         status=task.status,
         attempts=task.attempts,
         is_active=task.is_active,
-        state_label=_state_label(task, steps, is_writing=text.started),
+        state_label=_state_label(task, steps, state, is_writing=text.started),
+        place=state.place,
+        steers=task.steers and state.place > 0,
+        is_still=state.is_still,
         agent_name=config["name"],
         agent_title=config["title"],
         is_demo=config["provider"] == "demo",
@@ -299,6 +310,7 @@ def task_view(
         step_count=tool_count or len(listed),
         failed_count=failed_count,
         summary=_summary(took, tool_count or len(listed), failed_count) if listed and not task.is_active else "",
+        messages=tuple(step.text for step in steps if step.kind == Step.Kind.MESSAGE),
         answer=render(answer.text) if answer and not task.is_active else SafeString(""),
         open_blocks=text.done,
         open_block=text.open_html,
@@ -361,11 +373,9 @@ def _is_listed(step: Step, steps: Sequence[Step], answer: Step | None) -> bool:
     return bool(step.reasoning or step.text)
 
 
-def _state_label(task: Task, steps: Sequence[Step], *, is_writing: bool) -> str:
-    if task.status in HELD and task.lease_until and task.lease_until < timezone.now():
-        return RESUMING
-    if task.status == Status.QUEUED and task.attempts:
-        return RESUMING
+def _state_label(task: Task, steps: Sequence[Step], state: State, *, is_writing: bool) -> str:
+    if state.is_still:
+        return state.label
     if task.status == Status.RUNNING and steps:
         running = [step for step in steps if step.kind == Step.Kind.TOOL and step.status in RUN]
         if len(running) == 1:
@@ -375,7 +385,7 @@ def _state_label(task: Task, steps: Sequence[Step], *, is_writing: bool) -> str:
         return WRITING if is_writing else THINKING
     if task.status == Status.RETRYING:
         return f"Retrying · {words.failure(task.error_kind)}"
-    return str(task.get_status_display())
+    return state.label
 
 
 _STOPPED_BY = {
@@ -424,6 +434,8 @@ def _summary(took: str, count: int, failed: int) -> str:
 
 
 def _model_title(step: Step) -> str:
+    if step.kind == Step.Kind.MESSAGE:
+        return "You, meanwhile"
     if step.status == Step.Status.FAILED and step.error_kind == ResponseInvalid.kind:
         return "Not in the demanded form"
     if step.status == Step.Status.FAILED:

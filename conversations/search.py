@@ -18,6 +18,8 @@ from users.models import User
 
 WORDS = 8
 AROUND = 80
+#: The steps in which something is said: by a model, or by the person meanwhile.
+SAID = (Step.Kind.MODEL, Step.Kind.MESSAGE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ def search(user: User, query: str, limit: int = 20) -> list[Found]:
         return []
     found = conversations_of(user)
     for word in words:
-        answered = Step.objects.filter(kind=Step.Kind.MODEL, text__icontains=word).values("task")
+        answered = Step.objects.filter(kind__in=SAID, text__icontains=word).values("task")
         said = Turn.objects.filter(Q(text__icontains=word) | Q(task__in=answered), conversation__user=user)
         found = found.filter(Q(title__icontains=word) | Q(pk__in=said.values("conversation")))
     return [_found(conversation, words) for conversation in found.order_by("-active_at")[:limit]]
@@ -58,7 +60,7 @@ def _excerpt(conversation: Conversation, word: str) -> str:
     step = (
         None
         if turn
-        else Step.objects.filter(task__turn__conversation=conversation, kind=Step.Kind.MODEL, text__icontains=word)
+        else Step.objects.filter(task__turn__conversation=conversation, kind__in=SAID, text__icontains=word)
         .only("text")
         .first()
     )

@@ -9,7 +9,8 @@ from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
-from django.db.models import OuterRef, QuerySet, Subquery
+from django.db.models import Case, OuterRef, QuerySet, Subquery, When
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from conversations.models import Conversation
@@ -42,7 +43,7 @@ class ConversationView:
             pinned=conversation.pinned,
             url=conversation.get_absolute_url(),
             updated_at=conversation.active_at,
-            state=_state(conversation.task_status),
+            state=_state(conversation),
             unread=bool(ended_at and (seen_at is None or ended_at > seen_at)),
             deleted=conversation.deleted_at is not None,
         )
@@ -50,8 +51,13 @@ class ConversationView:
 
 def _with_newest_task(conversations: QuerySet[Conversation]) -> QuerySet[Any]:
     newest = Task.objects.filter(turn__conversation=OuterRef("pk")).order_by("-turn__position")
+    # Those that wait for their turn come after the one that they wait for.
+    waits = Case(When(status=Status.QUEUED, then=1), default=0)
+    at_work = newest.filter(status__in=ACTIVE).order_by(waits, "turn__position")
     return conversations.only("title", "pinned", "active_at", "seen_at", "deleted_at").annotate(
-        task_status=Subquery(newest.values("status")[:1]), task_ended_at=Subquery(newest.values("ended_at")[:1])
+        task_status=Coalesce(Subquery(at_work.values("status")[:1]), Subquery(newest.values("status")[:1])),
+        task_lease=Subquery(at_work.values("lease_until")[:1]),
+        task_ended_at=Subquery(newest.values("ended_at")[:1]),
     )
 
 
@@ -92,12 +98,19 @@ def _age(when: datetime, today: date) -> str:
     return "Last 7 days" if days <= 7 else "Older"
 
 
-def _state(status: str | None) -> str:
-    """Of a conversation, by the status of its newest task."""
-    if status == Status.WAITING:
-        return "waiting"
-    if status == Status.RETRYING:
-        return "retrying"  # Nobody works on it now, so nothing turns.
-    if status in ACTIVE:
-        return "working"
-    return "failed" if status in (Status.FAILED, Status.NEEDS_ATTENTION) else "idle"
+def _state(conversation: Any) -> str:
+    """Of a conversation, by its task at work or, if there is none, by its newest. Where nobody works, nothing turns."""
+    match conversation.task_status:
+        case Status.WAITING:
+            return "waiting"
+        case Status.RETRYING:
+            return "retrying"
+        case Status.QUEUED:
+            return "queued"
+        case Status.RUNNING | Status.STOPPING:
+            lease = conversation.task_lease
+            return "resuming" if lease and lease < timezone.now() else "working"
+        case Status.FAILED | Status.NEEDS_ATTENTION:
+            return "failed"
+        case _:
+            return "idle"

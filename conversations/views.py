@@ -164,6 +164,35 @@ def stop(request: Request, task_id: UUID) -> HttpResponse:
     return HttpResponse(fragments.task_stopped(task_views([turn.task])[turn.task_id]))
 
 
+BEGUN = "It is being answered already."
+
+
+@require_POST
+@login_required
+def send_now(request: Request, task_id: UUID) -> HttpResponse:
+    """Let a message that waits go into the task at work."""
+    turn = get_turn(request.user, task_id)
+    if not actions.send_now(turn):
+        return _said(request, turn.conversation, BEGUN, 409)
+    return HttpResponse() if request.htmx else redirect(turn.conversation)
+
+
+@require_POST
+@login_required
+def take_back(request: Request, task_id: UUID) -> HttpResponse:
+    """Remove a message that waits; with `edit`, its words go back into the composer. (With JavaScript, composer.js
+    has put them there.)"""
+    turn = get_turn(request.user, task_id)
+    if not actions.take_back(turn):
+        return _said(request, turn.conversation, BEGUN, 409)
+    if not request.htmx:
+        if "edit" in request.GET:
+            request.session["taken_back"] = turn.text
+        return redirect(turn.conversation)
+    gone = fragments.turn_gone(task_id) + fragments.composer_actions(turn.conversation_id)
+    return HttpResponse(gone)
+
+
 @require_POST
 @login_required
 def retry(request: Request, task_id: UUID) -> HttpResponse:
@@ -252,6 +281,8 @@ def _chat(
         "conversation": conversation_view(found.pk),
         **_refused(form),
     }
+    if taken_back := request.session.pop("taken_back", ""):
+        context["composer_text"] = taken_back
     return render(request, "conversations/chat.html", context, status=422 if form else 200)
 
 

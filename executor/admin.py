@@ -24,6 +24,7 @@ from executor.decision_admin import ApprovalRuleAdmin, DecisionAdmin
 from executor.models import Agent, AgentVersion, ReviewLog, Step, Task, Worker
 from executor.parameter_fields import field_name
 from executor.review import ReviewedAdmin, block, json_block, mark
+from executor.states import state_of
 from executor.usage import step_use
 from executor.usage_admin import UsageAdmin
 from tools.admin import ReadOnlyAdmin
@@ -293,7 +294,7 @@ class TaskAdmin(ReviewedAdmin):
 
     @admin.display(description="state", ordering="status")
     def state(self, task: Task) -> SafeString:
-        return mark(task.status, task.get_status_display())
+        return mark(task.status, state_of(task).label)
 
     @admin.display(description="person", ordering="user__username")
     def person(self, task: Task) -> str:

@@ -73,6 +73,7 @@ class WorkerProcess:
         self._publisher: Publisher | None = None
         self._ready = threading.Event()
         self._begun: set[Future[None]] = set()
+        self._telling: set[asyncio.Task[None]] = set()
         self._answering: set[Future[None]] = set()
         self._closing = threading.Event()
         self._closed = asyncio.Event()
@@ -172,6 +173,10 @@ class WorkerProcess:
             if journal is None:
                 return
             run = self._runs[task_id] = Run(journal, self._publisher)
+            # That it was begun: the model need not wait for pages.
+            telling = asyncio.create_task(notify(journal.task.user_id, task_id))
+            self._telling.add(telling)
+            telling.add_done_callback(self._telling.discard)
             if self._draining:  # Since the message came.
                 run.interrupt(Interruption.HAND_OVER)
             waiting = await run.execute()

@@ -45,6 +45,8 @@ OWNED = {
     "stop": "post",
     "retry": "post",
     "decide": "get",
+    "send_now": "post",
+    "take_back": "post",
     "file": "get",
     "key_state": "get",
     "test_key": "post",
@@ -166,7 +168,7 @@ def path_of(
     match name:
         case "older":
             return reverse(name, args=[conversation, turn])
-        case "task" | "task_steps" | "answer" | "stop" | "retry":
+        case "task" | "task_steps" | "answer" | "stop" | "retry" | "send_now" | "take_back":
             return reverse(name, args=[task])
         case "file":
             return reverse(name, args=[resource])

@@ -192,6 +192,37 @@ function start() {
     }
   });
 
+  // --- A message that waits goes back into the composer ---
+
+  function put(words) {
+    text.value = words;
+    text.dispatchEvent(new Event("input"));
+  }
+
+  const takenBack = new WeakMap(); // button → the draft before, and with the words of the message
+
+  document.addEventListener("click", ({ target }) => {
+    const button = target.closest?.("[data-edit]");
+    if (!button) return;
+    // Here before it is gone there, and below a draft.
+    const draft = text.value;
+    put([draft, button.closest(".turn").querySelector(".said .bubble").textContent].filter(Boolean).join("\n"));
+    takenBack.set(button, [draft, text.value]);
+    text.focus();
+  });
+
+  document.addEventListener("htmx:after:request", ({ detail: { ctx } }) => {
+    // Refused: it is being answered. (Then the button may be gone already, which is why this listens here.)
+    const [draft, together] = takenBack.get(ctx.sourceElement) ?? [];
+    if (ctx.response.status >= 400 && text.value === together) put(draft);
+  });
+
+  document.addEventListener("htmx:before:swap", ({ detail }) => {
+    // Whoever was on a button of a message that goes away goes on here.
+    const away = detail.tasks.filter(({ swapSpec }) => swapSpec?.style === "delete");
+    if (away.some((task) => task.target?.matches?.(".turn") && task.target.contains(document.activeElement))) text.focus();
+  });
+
   // --- The agent of a first message: its note and its suggestions ---
 
   const agent = form.elements.namedItem("agent");

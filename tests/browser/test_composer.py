@@ -187,7 +187,7 @@ def test_a_second_message_waits_for_the_first_to_be_answered(tab: Tab) -> None:
     tab.say("And this after it", Turn("Second."))
     queued = tab.find("#turns .task").nth(2)
     expect(queued).to_have_attribute("data-status", "queued")
-    expect(queued.locator(".state")).to_have_text("Queued")
+    expect(queued.locator(".state")).to_have_text("Queued · 1st in line")
     tab.wait_until_over()
     answers = [" ".join(text.split()) for text in tab.find("#turns .answer").all_text_contents()]
     assert answers == ["Hello.", numbered(60), "Second."]

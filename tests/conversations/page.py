@@ -57,6 +57,8 @@ class Page:
                     self._upsert(place, element)
             case "beforebegin":
                 place.insert_before(*list(new.contents))
+            case "afterend":
+                place.insert_after(*list(new.contents))
             case "beforeend":
                 place.extend(list(new.contents))
             case "delete":

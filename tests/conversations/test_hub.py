@@ -33,6 +33,9 @@ class Page:
     def task_over(self, task_id: UUID) -> None:
         self.over.set()
 
+    def task_stands(self, task_id: UUID) -> None:
+        pass
+
 
 async def until(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
