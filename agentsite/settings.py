@@ -4,6 +4,7 @@ Every value an operator may set is an environment variable, listed in docs/opera
 """
 
 import os
+from decimal import Decimal
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -185,6 +186,12 @@ MODEL_HOSTS = env.list("MODEL_HOSTS", default=[])
 DECISION_DAYS = env.int("DECISION_DAYS", default=7)
 # How long files made by functions are kept once no conversation refers to them.
 RESOURCE_DAYS = env.int("RESOURCE_DAYS", default=30)
+# What the tasks of a person may use on a day, where their row says nothing else; None is as much as they like.
+DAY_LIMIT_TOKENS = env.int("DAY_LIMIT_TOKENS", default=None)
+try:
+    DAY_LIMIT_COST = env("DAY_LIMIT_COST", cast=Decimal, default=None)
+except ArithmeticError as error:
+    raise ImproperlyConfigured("DAY_LIMIT_COST must be an amount in US dollars, such as 2.50") from error
 
 # --- People ----------------------------------------------------------------------------------------------------------
 

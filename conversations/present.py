@@ -20,7 +20,7 @@ from conversations.cards import DecisionView, decision_views
 from conversations.markdown import BlockStream, render
 from conversations.use import AnswerUse, UseView, answer_uses, by_model, task_use
 from executor.advice import YOUR_KEY
-from executor.core.errors import LLM_ERROR_KINDS
+from executor.core.errors import LLM_ERROR_KINDS, GoingInCircles
 from executor.core.llms.factory import llm_class
 from executor.core.validation import ResponseInvalid
 from executor.credentials import KeyMissing, place
@@ -388,10 +388,17 @@ def _state_label(task: Task, steps: Sequence[Step], state: State, *, is_writing:
     return state.label
 
 
+_GO_ON = "Send “continue” to let it go on."
 _STOPPED_BY = {
     "person": "Stopped by you.",
     "administrator": "Stopped by an administrator.",
     "expired": "Nobody answered in time, so it was stopped. Send a message to go on.",
+}
+#: What helps where going on does not.
+_INSTEAD = {
+    GoingInCircles.kind: "Stopped, because that leads nowhere. Say what it should do instead.",
+    "day_tokens": "Send “continue” tomorrow to let it go on.",
+    "day_cost": "Send “continue” tomorrow to let it go on.",
 }
 
 
@@ -405,7 +412,8 @@ _CUT_SHORT = {
 
 def _stop_note(task: Task, answer: Step | None) -> str:
     if task.status == Status.STOPPED:
-        return _STOPPED_BY.get(task.stop_reason) or f"{task.error} Send “continue” to let it go on."
+        known = _STOPPED_BY.get(task.stop_reason)
+        return known or f"{task.error} {_INSTEAD.get(task.stop_reason, _GO_ON)}".strip()
     if task.status == Status.DONE and answer is not None and answer.finish_reason in _CUT_SHORT:
         return _CUT_SHORT[answer.finish_reason]
     if task.status == Status.DONE and answer is None:

@@ -103,8 +103,8 @@ class AgentAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscriptab
             "Limits",
             {
                 "description": "For one message, with everything that is done to answer it. "
-                "At a limit the task stops and says so; “continue” lets it go on.",
-                "fields": ("max_iterations", "max_seconds", "max_tool_calls"),
+                "At a limit the task waits, and its person says whether it may use more.",
+                "fields": ("max_iterations", "max_seconds", "max_tool_calls", "max_tokens", "max_cost"),
             },
         ),
         ("When the provider does not answer", {"fields": ("fallback",)}),

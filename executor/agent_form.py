@@ -116,16 +116,8 @@ class AgentForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable
         fields = (
             *("name", "title", "description", "enabled", "position"),
             *("provider", "model", "base_url", "api_key_variable", "fallback", "response_schema", "instructions"),
-            *(
-                "functions",
-                "on_unknown",
-                "max_iterations",
-                "max_seconds",
-                "max_tool_calls",
-                "input_price",
-                "output_price",
-            ),
-            "suggestions",
+            *("functions", "on_unknown", "max_iterations", "max_seconds", "max_tool_calls", "max_tokens", "max_cost"),
+            *("input_price", "output_price", "suggestions"),
         )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

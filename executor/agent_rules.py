@@ -60,7 +60,7 @@ def web_address(value: str) -> str:
 Whole = Annotated[int, BeforeValidator(_no_flag), Field(ge=1, le=_LARGEST, description="a whole number of at least 1")]
 
 
-Dollars = Annotated[
+_Price = Annotated[
     Decimal,
     BeforeValidator(_no_flag),
     Field(
@@ -69,6 +69,13 @@ Dollars = Annotated[
         decimal_places=4,
         description="dollars per million tokens, with up to 4 decimals, such as 0.25",
     ),
+]
+
+
+Dollars = Annotated[
+    Decimal,
+    BeforeValidator(_no_flag),
+    Field(ge=0, max_digits=10, decimal_places=4, description="US dollars, with up to 4 decimals, such as 0.25"),
 ]
 
 
@@ -89,13 +96,15 @@ class LimitsEntry(_Fields):
     tool_calls: Annotated[int, BeforeValidator(_no_flag)] = Field(
         200, ge=0, le=_LARGEST, description="a whole number of at least 0"
     )
+    tokens: Whole | None = Field(None, description="a whole number of at least 1")
+    cost: Dollars | None = Field(None, description="US dollars, with up to 4 decimals, such as 0.25")
 
 
 class PriceEntry(_Fields):
     """For a model that the price list does not know, or of which it is wrong."""
 
-    input: Dollars
-    output: Dollars
+    input: _Price
+    output: _Price
 
 
 class AgentEntry(_Fields):
@@ -120,7 +129,9 @@ class AgentEntry(_Fields):
         {}, description='a mapping of function names, or "*" for all others, to always or never'
     )
     on_unknown: Literal["ask", "tell_model", "fail"] = Field("ask", description="one of: ask, tell_model, fail")
-    limits: LimitsEntry = Field(LimitsEntry(), description="a mapping with iterations, seconds, tool_calls")
+    limits: LimitsEntry = Field(
+        LimitsEntry(), description="a mapping with iterations, seconds, tool_calls, tokens, cost"
+    )
     parameters: Annotated[dict[str, Any], AfterValidator(_plain_json)] = Field(
         {}, description="a mapping of what the provider understands, e.g. temperature: 0.2"
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -18,9 +19,11 @@ from django.db.models.functions import Now
 from django.utils.timezone import localtime
 
 from executor.actions import stop
+from executor.at_limit import SUMMARISE, added, amount, is_of_a_day
 from executor.hints import notify_soon, wake
 from executor.journal import clean, clean_json, deadline_from_now
 from executor.models import ApprovalRule, Decision, Status, Step, Task
+from executor.statements import CLOSE_STEPS, WITHDRAW
 from tools.core.arguments import ArgumentsError, validate
 from tools.registry import get_registry
 from users.models import User
@@ -99,6 +102,34 @@ def skip(decision: Decision, by: User, note: str = "") -> None:
         _close(step, Step.Status.SKIPPED, error=_with(SKIPPED, note))
 
 
+def go_on(decision: Decision, by: User, more: Any = None) -> None:
+    """Let a task go on that waits at a limit, with so much `more` of it, or what was suggested. At a limit of a day it
+    just tries again. Raises TooLate, and WrongAnswer if it is no amount, or too large a one."""
+    limit = decision.details["limit"]
+    if is_of_a_day(limit):
+        with _decided_of_task(decision, by, Choice.CONTINUE):
+            return
+    try:
+        given = amount(limit, decision.details["more"] if more in (None, "") else more)
+    except ValueError as error:
+        raise WrongAnswer(str(error)) from error
+    details = decision.details | {"given": given}
+    with _decided_of_task(decision, by, Choice.CONTINUE, details=details) as task:
+        Task.objects.filter(pk=task.pk).update(allowed=added(task.allowed, limit, given))
+        if limit == "seconds":
+            Task.objects.filter(pk=task.pk).update(deadline_at=F("deadline_at") + timedelta(seconds=int(given)))
+
+
+def summarise(decision: Decision, by: User) -> None:
+    """End a task that waits at a limit, after a last question to its model: what was done, and what is left. What it
+    did not get round to is not done. Raises TooLate."""
+    with _decided_of_task(decision, by, Choice.SUMMARISE) as task:
+        CLOSE_STEPS.execute(task=task.pk, partial="")
+        WITHDRAW.execute(task=task.pk)
+        last = {"limit": decision.details["limit"], "sentence": decision.details["sentence"], "after": task.head_seq}
+        Task.objects.filter(pk=task.pk).update(allowed=task.allowed | {SUMMARISE: last})
+
+
 def expire() -> int:
     """Stop the tasks that waited too long for a person. Returns how many."""
     due = Decision.objects.filter(status=Decision.Status.PENDING, expires_at__lt=Now(), task__status=Status.WAITING)
@@ -118,7 +149,15 @@ def expire() -> int:
 
 @contextmanager
 def _decided(decision: Decision, by: User, choice: Decision.Choice, **values: Any) -> Iterator[Step]:
-    """One answer; the caller does to the step what follows from it. The task goes on when nothing else is asked."""
+    """One answer about a call; the caller does to the step what follows from it."""
+    with _decided_of_task(decision, by, choice, **values):
+        assert decision.step is not None
+        yield decision.step
+
+
+@contextmanager
+def _decided_of_task(decision: Decision, by: User, choice: Decision.Choice, **values: Any) -> Iterator[Task]:
+    """One answer; the caller does to the task what follows from it. It goes on when nothing else is asked."""
     if "note" in values:
         values["note"] = clean(values["note"]).strip()
     with transaction.atomic():
@@ -129,9 +168,7 @@ def _decided(decision: Decision, by: User, choice: Decision.Choice, **values: An
         decision.refresh_from_db()
         if not taken:
             raise TooLate(_why_not(decision))
-        step = decision.step
-        assert step is not None
-        yield step
+        yield task
         _go_on(task)
 
 

@@ -13,7 +13,6 @@ from uuid import UUID
 
 from django.db import connection
 
-from executor.core.limits import Spent
 from executor.core.messages import (
     Message,
     Native,
@@ -27,7 +26,7 @@ from executor.core.messages import (
     tool,
     user,
 )
-from executor.models import Checkpoint, Step, Task
+from executor.models import Step, Task
 
 #: How much of what came before a task's own work is told to the model. Older turns stay in the history.
 EARLIER_TASKS = 40
@@ -40,17 +39,14 @@ OUTCOME_UNKNOWN = (
 )
 
 
-def transcript(task: Task, instructions: str) -> tuple[list[Message], Spent]:
-    """What the model of `task` is told, the open calls of the task itself left open, and what the task has spent."""
+def transcript(task: Task, instructions: str) -> list[Message]:
+    """What the model of `task` is told. The open calls of the task itself are left open."""
     messages = [system(instructions)] if instructions else []
     earlier = _earlier(task) if task.previous_id else []
     steps_of = _steps_of([*earlier, task])
     for before in earlier:
         messages += task_messages(before, steps_of[before.pk], close=True)
-    messages += task_messages(task, steps_of[task.pk], close=False)
-    # The one written last: calls that run side by side do not end in the order of their steps.
-    checkpoint = Checkpoint.objects.filter(task=task).order_by("-pk").first() if steps_of[task.pk] else None
-    return messages, Spent.from_json(checkpoint.counters) if checkpoint else Spent()
+    return messages + task_messages(task, steps_of[task.pk], close=False)
 
 
 def task_messages(task: Task, steps: Sequence[Step], *, close: bool) -> list[Message]:

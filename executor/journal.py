@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from functools import partial
 from types import MappingProxyType
@@ -26,9 +27,12 @@ from django.db.models import Case, Exists, F, OuterRef, Q, QuerySet, Value, When
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Coalesce, Now
 
+from executor import accounts
+from executor.accounts import DayLimits, Reservation
 from executor.approvals import ALWAYS, policy_for
+from executor.at_limit import details
 from executor.core.config import AgentConfig
-from executor.core.errors import LLMError, TaskExecutionError
+from executor.core.errors import LimitReached, LLMError, TaskExecutionError
 from executor.core.events import Finished, ToolFinished
 from executor.core.limits import Spent
 from executor.core.messages import Reasoning, ToolCall, Usage
@@ -43,6 +47,7 @@ from executor.statements import (
     ADD_CALL,
     BEGIN_MODEL,
     CHECKPOINT,
+    CLOSE_QUESTIONS,
     CLOSE_STEPS,
     COUNTS,
     END,
@@ -174,6 +179,9 @@ class Journal:
         self.task_id: UUID = task.pk
         self.fence = task.fence
         self.config: AgentConfig = task.agent_version.agent_config()
+        #: The agent's, and what the person allowed beyond them.
+        self.limits = self.config.limits.raised(task.allowed)
+        self.day_limits = DayLimits.of(task.user)
         #: Who is asked from now on.
         self.source = Source(self.config)
         self._counts: dict[str, Any] = {name: getattr(task, name) for name in COUNTS}
@@ -181,14 +189,24 @@ class Journal:
         self._noted: list[Callable[[], object]] = []
         self._calls: dict[str, tuple[int, str]] = {}  # Seq and effect of the calls at hand.
         self._transacted: set[str] = set()  # Calls of which the result is on record already.
+        self._asked_on: date | None = None
+        self._asked_bytes = 0
+        self._tokens_per_byte = accounts.TOKENS_PER_BYTE
 
     @property
     def seconds_left(self) -> float | None:
         """Of the time that the task may take, in which it did not wait for its provider. None: as many as it likes."""
-        limit = self.config.limits.seconds
+        limit = self.limits.seconds
         if limit is not None and self.task.deadline_at and self.task.started_at:
             limit = (self.task.deadline_at - self.task.started_at).total_seconds()
         return None if limit is None else max(0.0, limit - self.elapsed)
+
+    @property
+    def spent(self) -> Spent:
+        """By the counts in its row, with what failed attempts took."""
+        tokens = self._counts["input_tokens"] + self._counts["output_tokens"]
+        cost = self._counts["cost"] or Decimal(0)
+        return Spent(self._counts["model_calls"], tokens, self._counts["tool_calls"], cost)
 
     @property
     def is_new(self) -> bool:
@@ -210,18 +228,42 @@ class Journal:
 
     # --- the model ---------------------------------------------------------------------------------------------------
 
-    def begin_model(self, *, later: bool = False) -> int:
-        """A model step begins. Returns its seq."""
+    def begin_model(self, size: int = 0, *, later: bool = False) -> int:
+        """A model step begins, with a question of `size` bytes. Returns its seq.
+
+        Raises LimitReached if the person's day does not allow the question. What was noted is written all the same.
+        """
+        self._asked_on, self._asked_bytes = accounts.today(), size
+        if self.day_limits and not later:
+            with self._transaction():
+                seq, refused = self._begin_if_it_fits()
+            if refused is not None:
+                raise refused
+            return seq
         seq = self._next_seq()
         self._note_question(seq)
         if not later:
             self.commit()
         return seq
 
-    def take_in(self) -> int | None:
+    def _begin_if_it_fits(self) -> tuple[int, LimitReached | None]:
+        """The seq of a question that begins in this transaction, or why the person's day does not allow it."""
+        seq, refused = 0, self._reserve()
+        if refused is None:
+            seq = self._next_seq()
+            self._note_question(seq)
+            self._write_noted()
+        RECOUNT.execute(task=self.task_id, **self._counts)
+        return seq, refused
+
+    def take_in(self, size: int = 0) -> int | None:
         """Let in what the person wants to have said to the task at once, together with the beginning of the next model
         step: the tasks that were to answer it are gone then. Returns the seq of the model step, None if there is
-        nothing to let in, or the task is being stopped and would not answer it."""
+        nothing to let in, or the task is being stopped and would not answer it.
+
+        The question has `size` bytes without it. Raises LimitReached as `begin_model`; it was let in all the same.
+        """
+        self._asked_on, self._asked_bytes = accounts.today(), size
         with self._transaction():
             if not Task.objects.filter(pk=self.task_id, status=Status.RUNNING).exists():
                 return None
@@ -238,12 +280,12 @@ class Journal:
                     started_at=Now(),
                     ended_at=Now(),
                 )
+                self._asked_bytes += len(said.text)
             if self._counts["head_seq"] == before:
                 return None
-            seq = self._next_seq()
-            self._note_question(seq)
-            self._write_noted()
-            RECOUNT.execute(task=self.task_id, **self._counts)
+            seq, refused = self._begin_if_it_fits()
+        if refused is not None:
+            raise refused
         return seq
 
     def _note_question(self, seq: int) -> None:
@@ -257,6 +299,24 @@ class Journal:
             model=config.model,
             api_key=self.source.api_key_id,
         )
+
+    def _reserve(self) -> LimitReached | None:
+        """What the question may use at most, where a limit of a day applies to the person. Why not, if it does not fit.
+        An answer is expected to be no longer than its agent allows."""
+        if not self.day_limits:
+            return None
+        user, config = self.task.user, self.source.config
+        self._give_back()
+        longest = int(config.parameters.get("max_tokens") or accounts.ANSWER_TOKENS)
+        usage = Usage(math.ceil(self._asked_bytes * self._tokens_per_byte), longest)
+        wanted = Reservation(accounts.today(), usage.total_tokens, _cost(config, "", usage) or Decimal(0))
+        if not accounts.reserve(user.pk, wanted, self.day_limits):
+            user.refresh_from_db(fields=["max_tokens_per_day", "max_cost_per_day"])  # They may have changed.
+            self.day_limits = DayLimits.of(user)
+            if not accounts.reserve(user.pk, wanted, self.day_limits):
+                return accounts.refusal(user.pk, wanted, self.day_limits)
+        self._hold_back(wanted)
+        return None
 
     def save_partial(self, seq: int, text: str, reasoning: str) -> None:
         """What has been said so far, for whoever looks after a crash."""
@@ -276,6 +336,8 @@ class Journal:
         """The answer and the calls it asks for, in one transaction: neither is ever on record without the other."""
         message, usage = event.message, event.usage
         self._count(model_calls=1)
+        if self._asked_bytes and usage.input_tokens:
+            self._tokens_per_byte = usage.input_tokens / self._asked_bytes
         self._note(
             FINISH_MODEL,
             seq=seq,
@@ -354,6 +416,30 @@ class Journal:
             asked = Decision.objects.filter(task=self.task_id, status=Decision.Status.PENDING).exists()
             return asked and self._put_aside(Status.WAITING, timedelta(0))
 
+    def wait_at_limit(self, error: LimitReached, partial: str = "") -> tuple[bool, list[str]]:
+        """Give the task back until its person says whether it may use more. What is at work is settled as it is when a
+        worker leaves, but of an answer that is being written, `partial` stays.
+
+        False if it is being stopped, or has to end because of a call that may have run: then it is still ours. Comes
+        with the names of the functions that may have run.
+        """
+        self._counts["stalled_attempts"] = 0
+        with self._transaction():
+            self._price_open()
+            CLOSE_QUESTIONS.execute(task=self.task_id, partial=clean(partial))
+            doubtful = self._settle()
+            if doubtful and self.config.on_unknown == OnUnknown.FAIL:
+                return False, doubtful
+            aside = self._put_aside(Status.WAITING, timedelta(0))
+            if aside:
+                Decision.objects.create(
+                    task_id=self.task_id,
+                    kind=Decision.Kind.LIMIT,
+                    details=details(error, self.config.limits),
+                    expires_at=Now() + timedelta(days=settings.DECISION_DAYS),
+                )
+            return aside, doubtful
+
     def start_tools(self, calls: Sequence[ToolCall], decided: Mapping[str, Decision] = MappingProxyType({})) -> None:
         """On record before any of them begins. What was agreed to in `decided` is used up by that.
 
@@ -383,6 +469,7 @@ class Journal:
     def transact(self, call: ToolCall, work: Callable[[], Outcome]) -> Outcome:
         """Run a transactional function in the transaction that says what came of it: both are on record, or neither.
         If it fails, everything that it did is undone."""
+        self._count(tool_calls=1)
         with self._transaction():
             try:
                 with transaction.atomic():
@@ -393,6 +480,9 @@ class Journal:
                 outcome = undone.outcome
             except DatabaseError as error:  # Of the function itself; ours would come again with the next statement.
                 outcome = Outcome(f"{call.name} failed: {error}", is_error=True, error_kind="exception")
+            if outcome.is_error:
+                self._counts["failed_calls"] += 1
+                RECOUNT.execute(task=self.task_id, **self._counts)
             self._finish_call(call, outcome.content, outcome.files, outcome.error_kind, failed=outcome.is_error)
             self._write_noted()
         self._transacted.add(call.id)
@@ -402,8 +492,8 @@ class Journal:
         """The result of one call, with the files that it made. What took too long may have had its effect or have it
         yet, so its outcome is unknown, unless that does no harm; if the event is open, the person is asked."""
         call = event.call
-        self._count(tool_calls=1, failed_calls=int(event.result.is_error))
         if call.id not in self._transacted:
+            self._count(tool_calls=1, failed_calls=int(event.result.is_error))
             self._finish_call(
                 call,
                 event.result.content,
@@ -499,7 +589,8 @@ class Journal:
 
     def _put_aside(self, status: Status, wait: timedelta, **changes: Any) -> bool:
         """Nobody works on it, for `wait` or until something is decided: `not_before` is when that began to count."""
-        task, limit = self.task, self.config.limits.seconds
+        task, limit = self.task, self.limits.seconds
+        self._give_back()
         deadline = task.deadline_at
         if limit is not None and task.started_at:
             deadline = (deadline or task.started_at + timedelta(seconds=limit)) + wait
@@ -569,7 +660,31 @@ class Journal:
             cost = _cost(self.source.config, model, usage)
         self._counts["input_tokens"] += usage.input_tokens
         self._counts["output_tokens"] += usage.output_tokens
+        held = self._reservation
+        if held or cost or usage.total_tokens:
+            day = self._asked_on or accounts.today()
+            self._noted.append(partial(accounts.book, self.task.user_id, day, usage.total_tokens, cost, held))
+            self._hold_back(None)
         return {**asdict(usage), "cost": self._add_cost(cost)}
+
+    @property
+    def _reservation(self) -> Reservation | None:
+        day = self._counts["reserved_on"]
+        return (
+            Reservation(day, self._counts["reserved_tokens"], self._counts["reserved"] or Decimal(0)) if day else None
+        )
+
+    def _hold_back(self, wanted: Reservation | None) -> None:
+        self._counts["reserved_on"] = wanted.day if wanted else None
+        self._counts["reserved_tokens"] = wanted.tokens if wanted else 0
+        self._counts["reserved"] = wanted.cost if wanted else None
+
+    def _give_back(self) -> None:
+        """What was reserved for a question that nobody waits for any more."""
+        if held := self._reservation:
+            accounts.book(self.task.user_id, held.day, reserved=held)
+            self._hold_back(None)
+            RECOUNT.execute(task=self.task_id, **self._counts)
 
     def _add_cost(self, cost: Decimal | None) -> Decimal | None:
         """To that of the task: its `cost` and `unpriced_calls` are the sums of those of its steps."""
@@ -582,6 +697,7 @@ class Journal:
     def _price_open(self) -> None:
         """What was asked and is not waited for any more may cost something, and nobody knows what, unless its model is
         free. An earlier acquisition may have asked, or a model that took over then: its step says whose it was."""
+        self._give_back()
         questions = OPEN_QUESTIONS.all(task=self.task_id)
         for step in questions:
             if step.name == self.source.name:
@@ -598,7 +714,7 @@ class Journal:
         return int(self._counts["head_seq"])
 
     def _checkpoint(self, seq: int, spent: Spent) -> None:
-        self._note(CHECKPOINT, seq=seq, counters=asdict(spent))
+        self._note(CHECKPOINT, seq=seq, counters=spent.to_json())
 
     def _add_call(self, parent_seq: int, call: ToolCall, function: Function | None) -> None:
         arguments = clean_json(call.arguments)
@@ -632,6 +748,9 @@ class Journal:
         again.update(status=Step.Status.PENDING, attempt=F("attempt") + 1, started_at=None)
         doubtful = list(started.filter(kind=Step.Kind.TOOL))
         started.update(status=Step.Status.UNKNOWN, error_kind="interrupted", error="It may have run.", ended_at=Now())
+        if doubtful:
+            self._counts["tool_calls"] += len(doubtful)
+            RECOUNT.execute(task=self.task_id, **self._counts)
         if self.config.on_unknown == OnUnknown.ASK:
             for step in doubtful:
                 self._ask(step, Decision.Kind.UNKNOWN)

@@ -183,7 +183,9 @@ class Agent(models.Model):
             api_key_variable=self.api_key_variable,
             instructions=self.instructions,
             functions=tuple(self.functions),
-            limits=Limits(self.max_iterations, self.max_seconds, None, self.max_tool_calls),
+            limits=Limits(
+                self.max_iterations, self.max_seconds, self.max_tokens, self.max_tool_calls, _four_places(self.max_cost)
+            ),
             parameters=self.parameters,
             response_schema=self.response_schema or None,
             fallback=self.fallback.name if self.fallback else "",
@@ -216,6 +218,10 @@ class Agent(models.Model):
         latest = self.versions.order_by("-number").first()
         if latest is None or latest.config != config:
             AgentVersion.objects.create(agent=self, number=latest.number + 1 if latest else 1, config=config)
+
+
+def _four_places(amount: Decimal | None) -> Decimal | None:
+    return None if amount is None else Decimal(f"{Decimal(amount):.4f}")
 
 
 class AgentVersion(models.Model):

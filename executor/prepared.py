@@ -9,7 +9,7 @@ and databases stay Django's business.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
@@ -35,7 +35,7 @@ class Param(Expression):
 class Statement:
     """`build` gives SQL and parameters. It is called once for each kind of database, at first use.
 
-    Values are texts, numbers, None, UUIDs, times, and dictionaries and lists for JSON.
+    Values are texts, numbers, None, UUIDs, times, days, and dictionaries and lists for JSON.
     """
 
     def __init__(self, build: Callable[[], tuple[str, list[Any]]]) -> None:
@@ -136,6 +136,8 @@ def _adapted(value: Any) -> Any:
     match value:
         case datetime():
             return connection.ops.adapt_datetimefield_value(value)
+        case date():
+            return connection.ops.adapt_datefield_value(value)
         case UUID():
             return value if connection.features.has_native_uuid_field else value.hex
         case dict() | list():

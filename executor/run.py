@@ -10,17 +10,20 @@ from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from importlib import import_module
+from typing import Any
 from uuid import UUID
 
 from django.db import Error as DatabaseError
 from django.db import InterfaceError, OperationalError
 from django.db.models import Q
 
+from executor import accounts
 from executor.advice import advise
 from executor.approvals import Agreements
+from executor.at_limit import SUMMARISE
 from executor.core import prices
 from executor.core.config import AgentConfig
-from executor.core.errors import LimitReached, LLMError, TaskExecutionError
+from executor.core.errors import GoingInCircles, LimitReached, LLMError, TaskExecutionError
 from executor.core.events import (
     Failed,
     Finished,
@@ -39,13 +42,14 @@ from executor.core.llms.base import BaseLlm
 from executor.core.llms.factory import create_llm
 from executor.core.messages import ToolCall
 from executor.core.retry import FALLS_BACK, MAX_POSTPONEMENTS, POSTPONED, postponement
+from executor.core.summary import summarise
 from executor.credentials import Credentials, KeyMissing, accepted, credentials, refused
 from executor.database import in_database
 from executor.hints import notify
 from executor.history import transcript
 from executor.journal import MAX_STALLED_ATTEMPTS, Journal, LeaseLost, Source
 from executor.live import Publisher
-from executor.models import Agent, OnUnknown, Status
+from executor.models import Agent, OnUnknown, Status, Step
 from executor.toolset import Toolset, may_have_run
 from tools.core.toolbox import Outcome
 
@@ -53,6 +57,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two saves of an answer that is still being written.
 PARTIAL_EVERY = 2.0
+#: … and for a summary at a limit, of whatever kind it is.
+SUMMARY_WITHIN = 120.0
 
 
 class Interruption(enum.Enum):
@@ -83,6 +89,7 @@ class Run:
         self._seq = 0
         self._running = 0  # Calls that began and have no result yet.
         self._asked = False  # Something waits for a person.
+        self._question_size = 0
         self._writing = asyncio.Lock()  # Calls run side by side; what is written down of them does not.
         self._asked_at = 0.0
         self._first_token_ms: int | None = None
@@ -126,7 +133,7 @@ class Run:
         return []
 
     async def _work(self) -> list[UUID]:
-        journal, limits = self.journal, self.journal.config.limits
+        journal, limits = self.journal, self.journal.limits
         try:
             if journal.task.attempts > 1:
                 doubtful = await in_database(journal.recover)
@@ -139,6 +146,8 @@ class Run:
                     f"It was begun {MAX_STALLED_ATTEMPTS} times; each time its worker ended before a step was done.",
                     hint="Look at the worker's log for the reason, then try again.",
                 )
+            if reached := journal.task.allowed.get(SUMMARISE):
+                return await self._summarise(reached)
             try:
                 async with asyncio.timeout(journal.seconds_left) as clock:
                     while True:
@@ -151,10 +160,14 @@ class Run:
             except TimeoutError:
                 if not clock.expired():
                     raise
-                raise LimitReached("seconds", f"It reached its time limit of {limits.seconds:g} s.") from None
+                used = limits.seconds
+                said = f"It reached its time limit of {used:g} s."
+                raise LimitReached("seconds", said, used=used, allowed=used) from None
             return await self._end(Status.DONE)
-        except LimitReached as error:
+        except GoingInCircles as error:
             return await self._end(Status.STOPPED, error=error, stop_reason=error.limit)
+        except LimitReached as error:
+            return await self._wait_at_limit(error)
         except Stalled as error:
             return await self._end(Status.NEEDS_ATTENTION, error=error)
         except LLMError as error:
@@ -199,13 +212,17 @@ class Run:
         await _load(config)
         llm, used = await in_database(_llm, journal, source)
         journal.source = replace(source, api_key_id=used.api_key.pk if used.api_key else None)
-        solver = TaskSolver(llm, toolset, limits=config.limits)
+        solver = TaskSolver(llm, toolset, limits=journal.limits)
         self._begun = False
         try:
             while True:
-                messages, spent = await in_database(transcript, journal.task, config.instructions)
+                messages = await in_database(transcript, journal.task, config.instructions)
+                spent = journal.spent
+                solving = solver.run(messages, spent, config.response_schema)
+                if SUMMARISE in journal.task.allowed:
+                    solving = summarise(llm, messages)
                 try:
-                    async with aclosing(solver.run(messages, spent, config.response_schema)) as events:
+                    async with aclosing(solving) as events:
                         async for event in events:
                             await self._record(event, spent, toolset)
                     break
@@ -235,10 +252,12 @@ class Run:
                 self._mark_first_token()
                 self._stream.add_reasoning(text)
                 await self._save_partial()
-            case ModelAsked():
+            case ModelAsked(question):
                 if self._interruption is Interruption.HAND_OVER:
                     raise asyncio.CancelledError
                 self._asking = True  # From here on a hand-over need not wait.
+                if self.journal.day_limits:
+                    self._question_size = accounts.size(question, toolset.specs)
                 if self._steered and await self._take_in():
                     raise Steered
                 if not self._begun:
@@ -254,6 +273,7 @@ class Run:
                 self._asking = False
                 # Written with the beginning of its calls, or with the end.
                 self.journal.finish_model(self._seq, event, spent, toolset.functions, self._first_token_ms, later=True)
+                spent.cost = self.journal.spent.cost
             case Failed(error, _, usage):
                 self._asking = False
                 said = self._stream.text, self._stream.reasoning
@@ -284,12 +304,12 @@ class Run:
 
     async def _begin_step(self) -> None:
         self._stream.close_step()
-        self._open_step(await in_database(self.journal.begin_model))
+        self._open_step(await in_database(self.journal.begin_model, self._question_size))
 
     async def _take_in(self) -> bool:
         """Whether there was something to take in: then the next question is on record with it."""
         self._steered = False
-        seq = await in_database(self.journal.take_in)
+        seq = await in_database(self.journal.take_in, self._question_size)
         if seq is not None:
             self._stream.close_step()
             self._open_step(seq)
@@ -319,6 +339,29 @@ class Run:
             self._interruption = Interruption.STOP
             raise asyncio.CancelledError
         return False
+
+    async def _wait_at_limit(self, error: LimitReached) -> list[UUID]:
+        """Hold no worker until the person has said whether it may use more."""
+        self._closing = True
+        is_aside, doubtful = await in_database(self.journal.wait_at_limit, error, self._stream.text)
+        if is_aside:
+            self._close_step()
+            return []
+        if doubtful and self.journal.config.on_unknown == OnUnknown.FAIL:
+            return await self._end(Status.FAILED, error=Doubtful(doubtful))
+        return await self._end(Status.STOPPED)
+
+    async def _summarise(self, reached: dict[str, Any]) -> list[UUID]:
+        """Its person wants it to end at the limit that was `reached`, with a summary: an answer behind the last step of
+        then. It ends in any case."""
+        try:
+            if not await in_database(_has_answered, self.task_id, reached["after"]):
+                async with asyncio.timeout(SUMMARY_WITHIN):
+                    await self._solve()
+        except (TaskExecutionError, TimeoutError) as error:
+            logger.warning("Task %s ends without a summary: %s", self.task_id, error)
+        limit = LimitReached(reached["limit"], reached["sentence"])
+        return await self._end(Status.STOPPED, error=limit, stop_reason=limit.limit)
 
     def _mark_first_token(self) -> None:
         if self._first_token_ms is None:
@@ -427,6 +470,11 @@ def _neither(first: TaskExecutionError, second: TaskExecutionError, title: str) 
     error = second if second.kind in POSTPONED and first.kind not in POSTPONED else first
     error.message = f"{first.message} {title}, which takes over then, did not answer either: {second.message}"
     return error
+
+
+def _has_answered(task_id: UUID, after: int) -> bool:
+    answers = Step.objects.filter(task=task_id, kind=Step.Kind.MODEL, status=Step.Status.DONE)
+    return answers.filter(seq__gt=after).exists()
 
 
 async def _load(config: AgentConfig) -> None:

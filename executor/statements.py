@@ -14,7 +14,7 @@ from executor.prepared import Param, Select, insert, update
 #: What the row of a task counts. Only who holds the task changes these, so they are written as they should be.
 COUNTS = (
     *("head_seq", "stalled_attempts", "postponements", "model_calls", "tool_calls", "failed_calls"),
-    *("input_tokens", "output_tokens", "cost", "unpriced_calls"),
+    *("input_tokens", "output_tokens", "cost", "unpriced_calls", "reserved", "reserved_tokens", "reserved_on"),
 )
 _COUNTS = {name: Param(name) for name in COUNTS}
 
@@ -66,6 +66,14 @@ CLOSE_STEPS = update(
         When(kind=Step.Kind.MODEL, then=Coalesce(NullIf(Param("partial"), Value("", TextField())), F("text"))),
         default=F("text"),
     ),
+    ended_at=Now(),
+)
+
+#: A question that is not waited for any more, though its task is not over.
+CLOSE_QUESTIONS = update(
+    lambda: Step.objects.filter(task=Param("task"), kind=Step.Kind.MODEL, status=Step.Status.STARTED),
+    status=Step.Status.CANCELLED,
+    text=Coalesce(NullIf(Param("partial"), Value("", TextField())), F("text")),
     ended_at=Now(),
 )
 

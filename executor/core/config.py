@@ -38,7 +38,7 @@ class AgentConfig:
     on_unknown: str = "ask"
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"functions": list(self.functions)}
+        return asdict(self) | {"functions": list(self.functions), "limits": self.limits.to_json()}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> AgentConfig:

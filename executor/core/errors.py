@@ -3,6 +3,7 @@
     TaskExecutionError
     ├── StepValidationError     a step was given, or gave, something that does not fit
     ├── LimitReached            the task used up what it was allowed
+    │   └── GoingInCircles      … or does the same over and over again
     └── LLMError                a language model did not answer; `kind` says why
 
 Every error carries a sentence that the person can act on.
@@ -10,7 +11,7 @@ Every error carries a sentence that the person can act on.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 LLMErrorKind = Literal[
     "auth",
@@ -75,13 +76,26 @@ class StepValidationError(TaskExecutionError):
 
 
 class LimitReached(TaskExecutionError):
-    """`limit` names which one: "iterations", "seconds", "tokens", "tool_calls"."""
+    """`limit` names which one: "iterations", "seconds", "tokens", "cost", "tool_calls", and of a person's day
+    "day_tokens" and "day_cost". `used` and `allowed` are in its unit; it takes more than `allowed + short` to go on."""
 
     kind = "limit"
 
-    def __init__(self, limit: str, message: str) -> None:
+    def __init__(self, limit: str, message: str, *, used: Any = None, allowed: Any = None, short: Any = 0) -> None:
         super().__init__(message)
         self.limit = limit
+        self.used = used
+        self.allowed = allowed
+        self.short = short
+
+
+class GoingInCircles(LimitReached):
+    """No amount would help. The sentence says what was repeated."""
+
+    kind = "loop"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(self.kind, message)
 
 
 class LLMError(TaskExecutionError):

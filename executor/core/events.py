@@ -6,6 +6,7 @@ these on and adds `ModelAsked`, `ModelRetried`, `ToolsStarted`, `ToolFinished` a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -87,7 +88,9 @@ ModelEvent = (
 
 @dataclass(frozen=True, slots=True)
 class ModelAsked:
-    """A model is about to be asked; what streams from here on belongs to a new step."""
+    """A model is about to be asked `question`; what streams from here on belongs to a new step."""
+
+    question: Sequence[Message] = field(default=(), repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

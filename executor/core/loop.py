@@ -26,6 +26,7 @@ from executor.core.events import (
     ToolFinished,
     ToolsStarted,
 )
+from executor.core.guard import Guard
 from executor.core.limits import Limits, Spent, check, check_calls
 from executor.core.llms.base import BaseLlm
 from executor.core.llms.parameters import RESPONSE_SCHEMA
@@ -65,9 +66,9 @@ async def solve(
     With a `schema` (JSON Schema) an answer counts only if it fits. If it does not, the model is told why.
 
     Raises LLMError when the model does not answer, ResponseInvalid when it does not come up with an answer that fits,
-    and LimitReached before a question or calls that would be too many.
+    LimitReached before a question or calls that would be too many, and GoingInCircles.
     """
-    transcript = list(transcript)
+    transcript, guard = list(transcript), Guard()
     demanded: dict[str, Any] = {RESPONSE_SCHEMA: schema} if schema else {}
     while not _answered(transcript, schema):
         if calls := unanswered(transcript):
@@ -87,10 +88,11 @@ async def solve(
                         yield done
             if is_open:
                 return
+        guard.look(transcript)
         check(limits, spent)
-        yield ModelAsked()
         answered = False
-        question = with_corrections(transcript, schema) if schema else transcript
+        question = guard.steer(with_corrections(transcript, schema) if schema else transcript)
+        yield ModelAsked(question)
         async with aclosing(stream_with_retry(llm, question, tools.specs, **demanded)) as events:
             async for event in events:
                 if isinstance(event, Failed | ModelRetried):

@@ -14,7 +14,7 @@ from pytest_django import DjangoAssertNumQueries
 from conversations import actions
 from conversations.models import Conversation, Turn
 from executor.advice import YOUR_KEY
-from executor.core.errors import TaskExecutionError
+from executor.core.errors import LimitReached, TaskExecutionError
 from executor.core.events import Finished, ToolFinished
 from executor.core.limits import Spent
 from executor.core.messages import ToolCall, ToolResult, message_to_json
@@ -365,6 +365,28 @@ def test_an_answer_that_was_cut_short_says_why(
         assert note in found.text
     else:
         assert found is None
+
+
+@pytest.mark.parametrize(
+    ("reason", "error", "note"),
+    [
+        ("person", "", "Stopped by you."),
+        ("administrator", "", "Stopped by an administrator."),
+        ("expired", "", "Nobody answered in time, so it was stopped. Send a message to go on."),
+        ("iterations", "It reached its limit.", "It reached its limit. Send “continue” to let it go on."),
+        ("cost", "It reached its limit.", "It reached its limit. Send “continue” to let it go on."),
+        ("day_tokens", "So many.", "So many. Send “continue” tomorrow to let it go on."),
+        ("loop", "It went in circles.", "It went in circles. Stopped, because that leads nowhere. Say what"),
+    ],
+)
+def test_a_task_that_was_stopped_says_why(
+    as_alice: Client, alice: User, demo: Agent, reason: str, error: str, note: str
+) -> None:
+    turn = actions.send(alice, demo, "Go.")
+    hold(turn.task).end(Status.STOPPED, error=LimitReached(reason, error) if error else None, stop_reason=reason)
+    found = soup(as_alice.get(turn.conversation.get_absolute_url())).select_one(".stop-note")
+    assert found is not None
+    assert found.text.startswith(note)
 
 
 def test_the_page_of_a_task_tells_every_step(as_alice: Client, worked: Turn) -> None:

@@ -70,7 +70,7 @@ class TestReading:
                   Be brief.
                   Be kind.
                 functions: [calculate]
-                limits: {iterations: 7, seconds: 60, tool_calls: 0}
+                limits: {iterations: 7, seconds: 60, tool_calls: 0, tokens: 5000, cost: 0.5}
                 parameters: {temperature: 0.2}
                 response_schema: {type: object}
                 fallback: spare
@@ -94,6 +94,8 @@ class TestReading:
             "max_iterations": 7,
             "max_seconds": 60,
             "max_tool_calls": 0,
+            "max_tokens": 5000,
+            "max_cost": Decimal("0.5"),
             "parameters": {"temperature": 0.2},
             "response_schema": {"type": "object"},
             "fallback": "spare",
@@ -171,8 +173,18 @@ class TestMistakes:
             ("limits: {iterations: yes}", ".limits.iterations: must be a whole number of at least 1, not true."),
             ("limits: {iterations: 2.5}", ".limits.iterations: must be a whole number of at least 1, not 2.5."),
             ("limits: {tool_calls: 9999999999}", ".limits.tool_calls: must be at most 2147483647, not 9999999999."),
-            ("limits: {turns: 1}", ".limits.turns: there is no such field. Use: iterations, seconds, tool_calls."),
-            ("limits: 5", ".limits: must be a mapping with iterations, seconds, tool_calls, not 5."),
+            ("limits: {tokens: 0}", ".limits.tokens: must be a whole number of at least 1, not 0."),
+            ("limits: {cost: -1}", ".limits.cost: must be US dollars, with up to 4 decimals, such as 0.25, not -1."),
+            (
+                "limits: {cost: 0.12345}",
+                ".limits.cost: must be US dollars, with up to 4 decimals, such as 0.25, not 0.12",
+            ),
+            ("limits: {cost: no}", ".limits.cost: must be US dollars, with up to 4 decimals, such as 0.25, not false."),
+            (
+                "limits: {turns: 1}",
+                ".limits.turns: there is no such field. Use: iterations, seconds, tool_calls, tokens, cost.",
+            ),
+            ("limits: 5", ".limits: must be a mapping with iterations, seconds, tool_calls, tokens, cost, not 5."),
             ("description:", ".description: must be a text, not nothing."),
             ("model: 4.1", ".model: must be a text, not 4.1. Put it in quotes."),
             (f"model: {'x' * 121}", ".model: must have at most 120 characters, not 121."),

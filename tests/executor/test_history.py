@@ -36,7 +36,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 
 
 def told(task: Task, instructions: str = "") -> list[Message]:
-    return [Message(message.role, tuple(map(as_said, message.parts))) for message in transcript(task, instructions)[0]]
+    return [Message(message.role, tuple(map(as_said, message.parts))) for message in transcript(task, instructions)]
 
 
 def as_said(part: Part) -> Part:
@@ -159,7 +159,7 @@ def test_what_a_provider_wrote_travels_along(make_task: MakeTask) -> None:
     journal = claimed(task)
     native = Native("api", "scope", "model", [{"type": "text", "text": "Hi."}], "digest")
     finish(journal, journal.begin_model(), Message("assistant", (Reasoning("Hm."), Text("Hi.")), native))
-    assert transcript(task, "")[0][-1] == Message("assistant", (Reasoning("Hm."), Text("Hi.")), native)
+    assert transcript(task, "")[-1] == Message("assistant", (Reasoning("Hm."), Text("Hi.")), native)
 
 
 def test_an_answer_of_nothing_is_left_out(make_task: MakeTask) -> None:
@@ -234,7 +234,7 @@ def test_the_same_rows_are_told_in_the_same_bytes_and_what_is_new_comes_behind(m
     second = make_task("Two?", previous=first)
 
     def written() -> list[str]:
-        return [repr(message) for message in transcript(second, "Be brief.")[0]]
+        return [repr(message) for message in transcript(second, "Be brief.")]
 
     before = written()
     assert written() == before

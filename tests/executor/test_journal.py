@@ -11,13 +11,13 @@ import pytest
 from django.db import IntegrityError, connection
 from django.db.models.functions import Now
 
-from executor.core.errors import LLMError, TaskExecutionError
+from executor.core.errors import LimitReached, LLMError, TaskExecutionError
 from executor.core.events import Finished, FinishReason, ToolFinished
 from executor.core.limits import Spent
 from executor.core.messages import Message, Native, Reasoning, Text, ToolCall, ToolResult, Usage, assistant
 from executor.history import OUTCOME_UNKNOWN, transcript
 from executor.journal import Journal, LeaseLost, claim, give_up, heartbeat
-from executor.models import Checkpoint, Decision, Status, Step, Task
+from executor.models import Checkpoint, DayAccount, Decision, Status, Step, Task
 from tests.executor.conftest import MakeTask, claimed, in_threads, taken_over, values, worker_dies
 from tests.executor.measures import bytes_per_step, contest
 from tests.executor.scripted import call
@@ -162,6 +162,7 @@ LATE = {
     "end": lambda journal, seq, one: journal.end(Status.DONE, partial="late"),
     "ask": lambda journal, seq, one: journal.ask({one.id: Decision.Kind.APPROVAL}),
     "wait": lambda journal, seq, one: journal.wait(),
+    "wait_at_limit": lambda journal, seq, one: journal.wait_at_limit(LimitReached("tokens", "late", used=1, allowed=1)),
     "transact": lambda journal, seq, one: journal.transact(one, lambda: Outcome("late")),
     "postpone": lambda journal, seq, one: journal.postpone(LLMError("rate_limit", "late"), 30),
     "release": lambda journal, seq, one: journal.release(),
@@ -174,7 +175,7 @@ def test_what_a_worker_writes_after_it_lost_the_task_is_refused(
     make_task: MakeTask, late: Callable[[Journal, int, ToolCall], object]
 ) -> None:
     def everything() -> list[Any]:
-        kept = (Task, Step, Checkpoint, Decision)
+        kept = (Task, Step, Checkpoint, Decision, DayAccount)
         return [values(model.objects.all()) for model in kept]
 
     for meanwhile in ("it runs", "it is over", "it was given back"):
@@ -212,7 +213,7 @@ def test_calls_that_had_begun_are_run_again_only_where_that_does_no_harm(make_ta
     journal.recover()
     assert statuses(task)[1:] == [("look", "pending"), ("put", "pending"), ("send", "unknown"), ("send", "pending")]
     assert [step.attempt for step in task.steps.filter(kind="tool").order_by("seq")] == [2, 2, 1, 1]
-    messages, _ = transcript(journal.task, "")
+    messages = transcript(journal.task, "")
     (told,) = messages[-1].tool_results
     assert (told.call_id, told.content, told.is_error) == (sent.id, OUTCOME_UNKNOWN, True)
 
@@ -225,7 +226,7 @@ def test_half_an_answer_is_dropped(make_task: MakeTask) -> None:
     journal.recover()
     step = task.steps.get()
     assert (step.status, step.error_kind, step.text) == ("failed", "interrupted", "Half an")
-    assert [message.role for message in transcript(journal.task, "")[0]] == ["user"]
+    assert [message.role for message in transcript(journal.task, "")] == ["user"]
     assert journal.begin_model() == 2
 
 
@@ -374,7 +375,7 @@ def test_a_call_that_took_too_long_may_have_had_its_effect_unless_that_does_no_h
         too_long = ToolResult(one.id, one.name, f"{one.name} did not answer within 60 seconds.", True)
         journal.finish_tool(ToolFinished(one, too_long, (), "timeout"), Spent())
     assert statuses(task)[1:] == [("look", "failed"), ("put", "failed"), ("send", "unknown")]
-    told = transcript(journal.task, "")[0][-1].tool_results[-1]
+    told = transcript(journal.task, "")[-1].tool_results[-1]
     assert (told.content, told.is_error) == ("send did not answer within 60 seconds.", True)
     task.refresh_from_db()
     assert task.failed_calls == 3
@@ -434,13 +435,13 @@ def test_a_step_takes_as_much_of_the_database_in_a_long_task_as_in_a_short_one(m
     assert max(taken.values()) / min(taken.values()) < 1.1, taken
 
 
-def test_what_was_spent_is_what_the_last_checkpoint_says_in_whatever_order_calls_ended(make_task: MakeTask) -> None:
+def test_what_was_spent_is_counted_in_whatever_order_calls_ended(make_task: MakeTask) -> None:
     task, one, two = make_task(), call("look"), call("look")
     journal = claimed(task)
     answer(journal, "", one, two)
     for number, done in enumerate((two, one), start=1):
         journal.finish_tool(ToolFinished(done, ToolResult(done.id, "look", "fine")), Spent(1, 12, number))
-    assert transcript(journal.task, "")[1] == Spent(1, 12, 2)
+    assert journal.spent == Spent(1, 12, 2)
 
 
 # --- the end ---------------------------------------------------------------------------------------------------------

@@ -423,18 +423,7 @@ def test_without_any_redis_the_task_is_done_all_the_same(
     assert steps(task) == [("model", "done", "Once upon a time.")]
 
 
-# --- limits and failures ---------------------------------------------------------------------------------------------
-
-
-def test_at_the_limit_of_rounds_it_stops_and_says_so(
-    make_task: MakeTask, scripted: MakeScript, functions: Functions
-) -> None:
-    again = say(call("look", topic="tides"))
-    task = make_task("Go.", scripted(again, say(call("look", topic="moon"))), max_iterations=2)
-    execute(claimed(task))
-    assert ended(task) == ("stopped", "iterations", "limit")
-    assert task.error == "It reached its limit of 2 rounds with the model."
-    assert [status for _, status, _ in steps(task)] == ["done"] * 4
+# --- what was used up, and failures ----------------------------------------------------------------------------------
 
 
 def test_a_restart_does_not_reset_what_was_used_up(
@@ -452,14 +441,6 @@ def test_a_restart_does_not_reset_what_was_used_up(
     execute(claimed(task))
     assert ended(task)[0] == "done"
     assert task.checkpoints.latest("pk").counters["iterations"] == 2
-
-
-def test_at_the_limit_of_time_it_stops_and_keeps_what_was_said(make_task: MakeTask, scripted: MakeScript) -> None:
-    task = make_task("Go.", scripted(say("Once upon", Hold())), max_seconds=1)
-    execute(claimed(task))
-    assert ended(task) == ("stopped", "seconds", "limit")
-    assert task.error == "It reached its time limit of 1 s."
-    assert steps(task) == [("model", "cancelled", "Once upon")]
 
 
 def test_a_model_that_fails_is_a_failed_task_with_a_hint_that_can_be_tried_again(

@@ -104,7 +104,7 @@ def test_later_tasks_are_told_the_message_where_it_came_in(
         silent.released.set()
 
     execute(claimed(task), meanwhile)
-    told, _ = transcript(make_task("And then?", previous=task), "")
+    told = transcript(make_task("And then?", previous=task), "")
     assert [(message.role, message.text) for message in told] == [
         ("user", "Go."),
         ("assistant", ""),
