@@ -12,8 +12,9 @@ from django.db.models.functions import Now
 
 from executor.core.messages import Message, message_to_json
 from executor.hints import notify_soon, wake
-from executor.journal import clean_json, deadline_from_now
+from executor.journal import claim, clean_json, deadline_from_now, give_up
 from executor.models import ACTIVE, AgentVersion, Status, Task
+from executor.owner import is_dead, owner_name
 from executor.statements import CLOSE_STEPS, WITHDRAW
 from users.models import User
 
@@ -69,9 +70,33 @@ def stop(task: Task, by: Literal["person", "administrator", "expired"] = "person
         if changed and not task.is_active:
             CLOSE_STEPS.execute(task=task.pk, partial="")
             WITHDRAW.execute(task=task.pk)
-    if changed:
+            _close_up(task)
+    ended = _end_for_its_worker(task)
+    if changed or ended:
         _wake_followers(task)
-    return changed
+    return changed or ended
+
+
+def _close_up(task: Task) -> None:
+    """Those that waited for a task which was stopped in the line wait for the one before it, as it did."""
+    if not task.attempts and task.previous is not None and task.previous.is_active:
+        Task.objects.filter(previous=task, status=Status.QUEUED).update(previous=task.previous_id)
+
+
+def _end_for_its_worker(task: Task) -> bool:
+    """End a task that is to stop and that nobody works on any more, so that nobody waits until a worker finds it."""
+    lost = Task.objects.filter(pk=task.pk, status=Status.STOPPING)
+    if task.owner and is_dead(task.owner):
+        give_up(task.owner, [task.pk])
+    if not lost.filter(lease_until__lt=Now()).exists():
+        return False
+    journal = claim(task.pk, owner_name())
+    if journal is None:
+        return False
+    journal.end(Status.STOPPED)
+    transaction.on_commit(partial(notify_soon, task.user_id, task.pk))
+    task.refresh_from_db()
+    return True
 
 
 def retry(task: Task, agent_version: AgentVersion | None = None) -> bool:

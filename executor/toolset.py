@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import hashlib
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
 from uuid import UUID
-
-from django.db import connections
 
 from executor.approvals import Agreements
 from executor.core.config import AgentConfig
 from executor.core.events import ToolFinished
 from executor.core.messages import ToolCall, ToolResult
 from executor.models import Decision, OnUnknown
+from executor.threads import run_in_thread
 from tools.core.context import Context
 from tools.core.function import REPEATABLE, Function, ToolSpec
 from tools.core.toolbox import Outcome
 from tools.registry import get_toolbox
 
-T = TypeVar("T")
 #: Runs a transactional call in the transaction that writes its outcome down.
 Transact = Callable[[ToolCall, Callable[[], Outcome]], Awaitable[Outcome]]
 
-THREADS = 16
 CHANGED = "The person changed the arguments of this call before it ran, to {arguments}. Its result:\n"
 
 
@@ -108,20 +102,3 @@ class Toolset:
 def may_have_run(function: Function | None, error_kind: str) -> bool:
     """Whether a call that ended like this may have had an effect that must not be had twice."""
     return function is not None and error_kind in ("timeout", "unclear") and function.effect not in REPEATABLE
-
-
-@functools.cache
-def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(THREADS, thread_name_prefix="function")
-
-
-def run_in_thread(call: Callable[[], T], /) -> Awaitable[T]:
-    """Where sync functions run: a bounded pool, so that they cannot stall the loop or exhaust the machine."""
-    return asyncio.get_running_loop().run_in_executor(_threads(), _closing_connections, call)
-
-
-def _closing_connections(call: Callable[[], Any]) -> Any:
-    try:
-        return call()
-    finally:
-        connections.close_all()

@@ -132,3 +132,32 @@ def post(text: str) -> str:
     """
     _begin("post")
     return "posted now"
+
+
+@function(approval=False)
+def endless() -> str:
+    """Do something that never ends, and that nobody can break off."""
+    _begin("endless")
+    while True:
+        time.sleep(0.1)
+
+
+@function(effect="read")
+def hang() -> str:
+    """Look for something for ever."""
+    _begin("hang")
+    while True:
+        time.sleep(0.1)
+
+
+@function(effect="transactional")
+def keep_slowly(what: str) -> str:
+    """Write something into the database, which takes a while.
+
+    Args:
+        what: What.
+    """
+    _begin("keep_slowly")
+    Group.objects.create(name=what)
+    time.sleep(1)
+    return f"kept {what}"

@@ -106,7 +106,7 @@ def test_a_stop_is_not_lost_when_the_task_is_given_back_at_that_moment(make_task
     with connection.execute_wrapper(give_back):
         assert actions.stop(task)
     assert given_back
-    assert task.status == Status.STOPPING
+    assert task.status == Status.STOPPED  # Nobody works on it, so nobody need find it first.
     assert not actions.stop(task)
 
 
