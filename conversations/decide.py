@@ -56,12 +56,21 @@ def _skip(decision: Decision, by: User, data: dict[str, str]) -> None:
     decisions.skip(decision, by, data.get("note", ""))
 
 
+def _go_on(decision: Decision, by: User, data: dict[str, str]) -> None:
+    decisions.go_on(decision, by, data.get("more"))
+
+
+def _summarise(decision: Decision, by: User, data: dict[str, str]) -> None:
+    decisions.summarise(decision, by)
+
+
 #: What can be decided on each kind of card.
 VERBS: dict[str, dict[str, Verb]] = {
     Kind.APPROVAL: {Choice.ALLOW: _allow, Choice.ALWAYS: _allow, Choice.DENY: _deny},
     Kind.QUESTION: {Choice.ANSWER: _answer, Choice.DENY: _deny},
     Kind.PLAN: {Choice.ALLOW: _allow, Choice.DENY: _deny},
     Kind.UNKNOWN: {Choice.DID: _it_did, Choice.AGAIN: _run_again, Choice.SKIP: _skip},
+    Kind.LIMIT: {Choice.CONTINUE: _go_on, Choice.SUMMARISE: _summarise},
 }
 
 

@@ -23,6 +23,7 @@ from executor.core.llms.factory import LLMS, llm_class
 from executor.decision_admin import ApprovalRuleAdmin, DecisionAdmin
 from executor.models import Agent, AgentVersion, ReviewLog, Step, Task, Worker
 from executor.parameter_fields import field_name
+from executor.people_admin import PersonAdmin
 from executor.review import ReviewedAdmin, block, json_block, mark
 from executor.states import state_of
 from executor.usage import step_use
@@ -31,7 +32,7 @@ from tools.admin import ReadOnlyAdmin
 from tools.registry import get_registry
 from users.models import User
 
-__all__ = ["ApprovalRuleAdmin", "DecisionAdmin", "UsageAdmin"]  # Admin finds them by way of this module.
+__all__ = ["ApprovalRuleAdmin", "DecisionAdmin", "PersonAdmin", "UsageAdmin"]  # Admin finds them by way of this module.
 
 #: A worker beats every 5 s; after so long it is gone or stuck.
 SILENT_AFTER = timedelta(seconds=20)

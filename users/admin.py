@@ -22,6 +22,9 @@ assert allauth_admin
 admin.site.unregister(EmailAddress)
 
 
+LIMITS = "Limits"
+
+
 @never_cache
 def login(request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
     """Admin has no log-in of its own: only the site's counts failures."""
@@ -47,6 +50,14 @@ class UserAdmin(DjangoUserAdmin):  # type: ignore[type-arg]  # not subscriptable
         (None, {"fields": ("username", "password")}),
         ("Person", {"fields": ("display_name", "email")}),
         ("Rights", {"fields": ("is_active", "is_staff", "is_superuser", "groups", "user_permissions")}),
+        (
+            LIMITS,
+            {
+                "description": "What their tasks may use on a day, whoever’s key they use. With 0 dollars, only what "
+                "is free.",
+                "fields": ("max_tokens_per_day", "max_cost_per_day"),
+            },
+        ),
         ("Dates", {"fields": ("last_login", "date_joined")}),
     )
     add_fieldsets = (

@@ -16,6 +16,7 @@ from django.urls import reverse
 from conversations import actions
 from conversations.models import Turn
 from executor import decisions
+from executor.core.errors import LimitReached
 from executor.core.events import Finished
 from executor.core.limits import Spent
 from executor.core.messages import ToolCall
@@ -70,6 +71,14 @@ def waiting(alice: User, agent: Agent, call: ToolCall, kind: Decision.Kind) -> D
     else:
         journal.ask({call.id: kind})
     assert journal.wait()
+    return Decision.objects.get(task=turn.task)
+
+
+def at_limit(alice: User, agent: Agent) -> Decision:
+    """Alice's task has asked its model as often as it may."""
+    turn = actions.send(alice, agent, "Go.")
+    reached = LimitReached("iterations", "It reached its limit of 5 rounds with the model.", used=5, allowed=5)
+    assert hold(turn.task).wait_at_limit(reached) == (True, [])
     return Decision.objects.get(task=turn.task)
 
 
@@ -239,6 +248,20 @@ def test_the_person_says_what_became_of_a_call(
     assert "“Send mail” may have run" in card(as_alice, decision).get_text()
     decide(as_alice, decision, choice=choice)
     assert Step.objects.get(call_id=MAIL.id).status == status
+
+
+def test_a_task_at_its_limit_goes_on_or_ends(as_alice: Client, alice: User, demo: Agent) -> None:
+    first, second = at_limit(alice, demo), at_limit(alice, demo)
+    assert "It reached its limit of 5 rounds" in card(as_alice, first).text
+    refused = decide_live(as_alice, first, choice="continue", more="lots")
+    assert refused.status_code == 422
+    assert "Give a whole number of rounds." in refused.content.decode()
+    assert decide(as_alice, first, choice="continue", more="3").status_code == 302
+    task = Task.objects.get(pk=first.task_id)
+    assert (task.status, task.allowed) == (Status.QUEUED, {"iterations": 3})
+    assert decide(as_alice, second, choice="summarise").status_code == 302
+    task = Task.objects.get(pk=second.task_id)
+    assert (task.status, task.allowed["summarise"]["limit"]) == (Status.QUEUED, "iterations")
 
 
 def test_a_late_answer_is_refused_kindly(as_alice: Client, alice: User, demo: Agent) -> None:

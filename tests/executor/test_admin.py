@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from django.urls import reverse
 
 from conversations.actions import send
 from executor.actions import create_task
+from executor.core.config import AgentConfig
 from executor.core.messages import user as user_message
 from executor.models import (
     Agent,
@@ -216,6 +218,18 @@ class TestAnAgent:
         assert self.save(as_dora, demo, **fields) == []
         assert demo.versions.count() == 1
 
+    def test_may_be_limited_in_tokens_and_dollars_and_is_the_same_however_they_are_written(
+        self, as_dora: Client
+    ) -> None:
+        assert self.save(as_dora, max_tokens="5000", max_cost="0.5") == []
+        agent = Agent.objects.get(name="helper")
+        limits = agent.config().limits
+        assert (limits.tokens, limits.cost) == (5_000, Decimal("0.5"))
+        assert agent.current_version().config["limits"]["cost"] == "0.5000"
+        assert AgentConfig.from_json(agent.current_version().config).limits == limits
+        assert self.save(as_dora, agent, max_tokens="5000", max_cost="0.5000") == []
+        assert agent.versions.count() == 1
+
     def test_may_have_a_server_whose_name_has_no_dot(self, as_dora: Client) -> None:
         assert self.save(as_dora, provider="openai_compatible", base_url="http://ollama:11434/v1", model="m") == []
         assert Agent.objects.get(name="helper").base_url == "http://ollama:11434/v1"
@@ -234,6 +248,8 @@ class TestAnAgent:
             ({"provider": "openai_compatible"}, "base_url: '' is not the address of a model server"),
             ({"base_url": "http://me:secret@host/v1"}, "base_url: Give an address such as"),
             ({"base_url": "javascript:alert(1)"}, "base_url: Give an address such as"),
+            ({"max_tokens": "0"}, "max_tokens: Ensure this value is greater than or equal to 1."),
+            ({"max_cost": "-1"}, "max_cost: Ensure this value is greater than or equal to 0."),
             ({"max_iterations": "0"}, "max_iterations: Ensure this value is greater than or equal to 1."),
             ({"all_functions": "", "functions": ["nonsense"]}, "functions: Select a valid choice."),
         ],

@@ -1,5 +1,6 @@
 """People in Django admin."""
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -7,6 +8,8 @@ from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
 
+from executor import accounts
+from executor.accounts import DayLimits, Reservation
 from tests.users.conftest import PASSWORD, is_logged_in
 from users.models import User
 
@@ -71,6 +74,25 @@ class TestAnAdministrator:
         act(client, "readmit", alice)
         alice.refresh_from_db()
         assert alice.is_active
+
+    def test_limits_what_a_person_may_use_on_a_day_and_sees_what_they_used(
+        self, client: Client, alice: User, settings: Any
+    ) -> None:
+        settings.DAY_LIMIT_COST = Decimal("2.5")
+        page = reverse("admin:users_user_change", args=[alice.pk])
+        shown = client.get(page).content.decode()
+        assert "$2.50" in shown
+        assert "Nothing." in shown
+        for wrong in ({"max_tokens_per_day": "0.5"}, {"max_cost_per_day": "-1"}):
+            assert change(client, alice, **wrong).status_code == 200
+        assert change(client, alice, max_tokens_per_day="50000", max_cost_per_day="0").status_code == 302
+        alice.refresh_from_db()
+        assert (alice.max_tokens_per_day, alice.max_cost_per_day) == (50_000, Decimal(0))
+        accounts.book(alice.pk, accounts.today(), 1_200, Decimal("0.03"))
+        assert accounts.reserve(alice.pk, Reservation(accounts.today(), 300), DayLimits(50_000))
+        shown = client.get(page).content.decode()
+        assert "50,000 tokens · $0.00" in shown
+        assert "1.2k tokens · $0.03 Held back for what is being asked: 300 tokens" in shown
 
     def test_edits_a_person(self, client: Client, alice: User) -> None:
         assert client.get(reverse("admin:users_user_change", args=[alice.pk])).status_code == 200
