@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -176,6 +177,8 @@ class Journal:
     def __init__(self, task: Task, elapsed: float = 0.0) -> None:
         self.task = task
         self.elapsed = elapsed
+        #: Until then it is certainly ours, by the clock of this process; the heart puts it off.
+        self.held_until = time.monotonic() + LEASE.total_seconds()
         self.task_id: UUID = task.pk
         self.fence = task.fence
         self.config: AgentConfig = task.agent_version.agent_config()
@@ -609,6 +612,11 @@ class Journal:
             self._settle()
 
     # --- a transaction -----------------------------------------------------------------------------------------------
+
+    def make_sure(self) -> None:
+        """Raise LeaseLost if the task is not ours any more."""
+        with self._transaction():
+            pass
 
     def commit(self) -> None:
         """Write down what was noted."""

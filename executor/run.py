@@ -287,6 +287,8 @@ class Run:
             case ToolsStarted(calls):
                 self._running = len(calls)
                 await in_database(self.journal.start_tools, calls, toolset.decided)
+                if time.monotonic() > self.journal.held_until:  # Frozen meanwhile, so it may be up to somebody else.
+                    await in_database(self.journal.make_sure)
                 self._close_step()
             case ToolFinished():
                 self._running -= 1

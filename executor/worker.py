@@ -36,7 +36,7 @@ from executor.database import in_database
 from executor.decisions import expire
 from executor.hints import BELL, notify, wake
 from executor.housekeeping import EVERY, keep_house
-from executor.journal import claim, claimable, give_up, heartbeat
+from executor.journal import LEASE, claim, claimable, give_up, heartbeat
 from executor.live import Publisher
 from executor.models import HELD, Status, Task, Worker
 from executor.owner import is_dead, owner_name
@@ -228,8 +228,13 @@ class WorkerProcess:
         if time.monotonic() - self._turned_at > LOOP_DEAD_AFTER:
             logger.error("The event loop has not turned for %d s; its tasks are given up.", LOOP_DEAD_AFTER)
             return
-        for lost in heartbeat(self.owner, list(self._runs)):
-            self._loop.call_soon_threadsafe(self._interrupt, lost, Interruption.LOST)
+        runs, until = dict(self._runs), time.monotonic() + LEASE.total_seconds()
+        lost = heartbeat(self.owner, runs)
+        for task_id, run in runs.items():
+            if task_id in lost:
+                self._loop.call_soon_threadsafe(self._interrupt, task_id, Interruption.LOST)
+            else:
+                run.journal.held_until = until
         report = {"host": socket.gethostname(), "pid": os.getpid(), "beat_at": Now(), "running": len(self._runs)}
         with transaction.atomic():
             Worker.objects.update_or_create(owner=self.owner, defaults=report)

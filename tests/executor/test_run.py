@@ -14,6 +14,7 @@ from uuid import UUID
 import pytest
 import redis
 from django.conf import settings
+from django.db import transaction
 
 from agentsite.supervisor import QUICK_DEATHS
 from executor import actions
@@ -31,6 +32,7 @@ from tests.executor.conftest import (
     claimed,
     start_redis,
     taken_over,
+    watched_database_threads,
     worker_dies,
 )
 from tests.executor.scripted import Hold, call, say
@@ -361,6 +363,23 @@ def test_a_task_whose_workers_die_again_and_again_is_given_up_until_a_person_loo
     assert actions.retry(task)
     execute(claimed(task))
     assert ended(task) == ("done", "", "")
+
+
+def test_a_worker_that_was_frozen_past_its_lease_right_before_a_call_does_not_make_it(
+    make_task: MakeTask, scripted: MakeScript, functions: Functions
+) -> None:
+    task = make_task("Go.", scripted(say(call("send", text="Hi"))))
+    journal, taken = claimed(task), list[Journal]()
+
+    def freeze(run_it: Callable[..., Any], sql: str, params: Any, *rest: Any) -> Any:
+        if sql.startswith('UPDATE "executor_step"') and "started" in (params or ()) and not taken:
+            transaction.on_commit(lambda: taken.append(taken_over(task)))
+            journal.held_until = 0.0  # Long ago.
+        return run_it(sql, params, *rest)
+
+    with watched_database_threads(freeze):
+        execute(journal)
+    assert (len(taken), functions()) == (1, [])
 
 
 def test_a_task_that_takes_its_worker_along_is_given_up_before_up_gives_up_the_worker() -> None:
