@@ -61,6 +61,7 @@ class Disturber:
         self._wanted = wanted
         self._seconds = seconds
         self._points = [(point, when) for point in faults.POINTS for when in ("before", "after")]
+        self._points += [("call", "during")] * (len(self._points) // 3)
         random.shuffle(self._points)
         self._todo = random.sample(list(WEIGHTS), len(WEIGHTS))  # Each once, before chance decides.
         self._armed: set[int] = set()

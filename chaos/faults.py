@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -22,12 +23,15 @@ POINTS = (
     *("claim", "recover", "begin_model", "save_partial", "finish_model", "fail_model", "ask", "wait"),
     *("start_tools", "decided", "transact", "finish_tool", "commit", "end", "postpone", "release"),
 )
+#: Seconds after which a call that began is in the middle of what it does.
+IN_CALL = 0.03
 #: Points that are not reached by every task; where one waits for them, it waits for the first.
 RARE = ("recover", "save_partial", "finish_model", "fail_model", "postpone", "release", "ask", "wait", "decided")
 
 
 def arm(point: str, when: str, count: int, how: str, report: Path) -> None:
     """End `when` ("before" or "after") the commit of `point` comes for the `count`th time; say so in `report` first.
+    With the point "call", "during": while functions run.
 
     `how` is the signal: SIGKILL, or SIGSTOP for one that wakes up after its tasks were taken from it.
     """
@@ -36,10 +40,15 @@ def arm(point: str, when: str, count: int, how: str, report: Path) -> None:
     left = [count]
 
     def reached(here: str, at: str) -> None:
-        if (here, at) != (point, when):
+        in_call = point == "call" and here in ("start_tools", "decided") and at == "after"
+        if (here, at) != (point, when) and not in_call:
             return
         left[0] -= 1
-        if left[0] == 0:
+        if left[0]:
+            return
+        if in_call:
+            threading.Timer(IN_CALL, _die, (point, when, how, report)).start()
+        else:
             _die(here, at, how, report)
 
     original = journal.Journal._transaction

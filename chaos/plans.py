@@ -49,4 +49,5 @@ def _arguments(random: Random, name: str, n: int) -> dict[str, Any]:
         case "propose_plan":
             return {"goal": f"Goal {n}", "steps": ["One", "Two"]}
         case _:
-            return {"n": n, "seconds": random.choice((0, 0, 0.02, 0.1, 0.25))}
+            slow = (0, 0.1, 0.3) if name in ("send", "order", "post") else (0, 0, 0.02, 0.1)
+            return {"n": n, "seconds": random.choice(slow)}
