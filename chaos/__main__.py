@@ -91,7 +91,7 @@ def play(
         visitor, random = site.log_in("alice"), Random(f"{seed} last words")
         everywhere = sorted(set(people.conversations))
         for conversation in random.sample(everywhere, min(len(everywhere), 60)):
-            people.send(visitor, random, conversation)
+            people.send(visitor, people.plan(random), conversation)
         wait_for_rest(REST_WITHIN)
     people.go()
     active = Task.objects.filter(status__in=ACTIVE).count()
@@ -167,6 +167,7 @@ def report(seed: int, verdict: Any, facts: dict[str, Any]) -> None:
     rows = [
         ("tasks", f"{counts['tasks']} ({words(states)})"),
         ("steps", f"{counts['steps']}, {counts['executions']} executions of functions"),
+        ("messages that went into a task at work", str(counts["let in"])),
         ("acquisitions of tasks", str(counts["attempts"])),
         ("kills", f"{sum(kills.values())} in {facts['seconds']:.0f} s ({words(kills)})"),
         ("other disturbances", f"{sum(facts['disturbances'].values())} ({words(facts['disturbances'])})"),

@@ -147,6 +147,7 @@ class Disturber:
             case "freeze" if able and not self._frozen and self._is_time(what, LEASE.seconds + 10):
                 pid = self._random.choice(able)
                 self._frozen[pid] = time.monotonic() + LEASE.seconds + self._random.uniform(1, 5)
+                self._remember("SIGSTOP", pid)
                 os.kill(pid, signal.SIGSTOP)
             case "site's worker" if self._is_time(what, UP_PATIENCE):
                 self._kill(self._site.children()["worker"], "kill -9")
@@ -221,19 +222,21 @@ class Disturber:
     def resumed(self) -> dict[str, list[float]]:
         """Seconds from a death until each task that was held then did something again, elsewhere, or was over.
 
-        A task that was killed again meanwhile, or that waited for a frozen database, counts as it was.
+        A task whose next worker died before it did anything is counted from that death on.
         """
-        died = [line for line in lines(self._nursery.folder / "faults") if line["how"] == "SIGKILL"]
-        lost = [*self._lost, *(("kill -9", line["at"], line["held"]) for line in died)]
-        times: dict[str, list[float]] = {"kill -9": [], "SIGTERM": []}
-        for how, at, held in lost:
+        hows = {"SIGKILL": "kill -9", "SIGSTOP": "SIGSTOP"}
+        died = [(hows[line["how"]], line["at"], line["held"]) for line in lines(self._nursery.folder / "faults")]
+        lost = sorted([*self._lost, *died], key=lambda death: death[1])
+        times: dict[str, list[float]] = {"kill -9": [], "SIGTERM": [], "SIGSTOP": []}
+        for number, (how, at, held) in enumerate(lost):
             for task in Task.objects.filter(pk__in=held):
                 when = [
                     *Step.objects.filter(task=task, fence__gt=held[str(task.pk)]).values_list("started_at", flat=True),
                     *Decision.objects.filter(task=task).values_list("created_at", flat=True),
                     task.ended_at,
                 ]
-                after = [moment.timestamp() - at for moment in when if moment and moment.timestamp() > at]
-                if after:
-                    times[how].append(min(after))
+                again = min((moment.timestamp() for moment in when if moment and moment.timestamp() > at), default=at)
+                died_again = any(str(task.pk) in later[2] and later[1] < again for later in lost[number + 1 :])
+                if again > at and not died_again:
+                    times[how].append(again - at)
         return times

@@ -21,12 +21,23 @@ from typing import Any
 #: agreed, whose decision is used up by that.
 POINTS = (
     *("claim", "recover", "begin_model", "save_partial", "finish_model", "fail_model", "ask", "wait"),
-    *("start_tools", "decided", "transact", "finish_tool", "commit", "end", "postpone", "release"),
+    *("start_tools", "decided", "transact", "finish_tool", "commit", "end", "postpone", "release", "take_in"),
 )
 #: Seconds after which a call that began is in the middle of what it does.
 IN_CALL = 0.03
 #: Points that are not reached by every task; where one waits for them, it waits for the first.
-RARE = ("recover", "save_partial", "finish_model", "fail_model", "postpone", "release", "ask", "wait", "decided")
+RARE = (
+    "recover",
+    "save_partial",
+    "finish_model",
+    "fail_model",
+    "postpone",
+    "release",
+    "ask",
+    "wait",
+    "decided",
+    "take_in",
+)
 
 
 def arm(point: str, when: str, count: int, how: str, report: Path) -> None:

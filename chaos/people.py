@@ -16,8 +16,10 @@ from typing import Any
 from django.db import Error as DatabaseError
 from django.db import connections
 
-from chaos.plans import Plan, make
+from chaos.plans import Plan, make, word
 from chaos.world import AGENTS, agent_name, lines
+from conversations.actions import send_now
+from conversations.models import Turn
 from executor import actions, decisions
 from executor.decisions import TooLate
 from executor.models import ACTIVE, Decision, Status, Task
@@ -73,15 +75,28 @@ class People:
                 time.sleep(0.1)
                 continue
             where = random.choice(mine[-4:]) if mine and random.random() < 0.3 else "/"
-            mine.append(self.send(visitor, random, where))
+            mine.append(self.send(visitor, self.plan(random), where))
+            if where != "/" and random.random() < 0.4:
+                self._say_in_between(visitor, self.plan(random, in_between=True), where)
         connections.close_all()
 
-    def send(self, visitor: Visitor, random: Random, where: str = "/") -> str:
-        """Until the site has it: a key makes the message that is sent again the same one. Returns the conversation."""
+    def plan(self, random: Random, *, in_between: bool = False) -> Plan:
         with self._lock:
             number = next(self._numbers)
         plan = make(random, number, agent_name(random.choice(list(AGENTS))))
+        if in_between:
+            plan = word(number, plan.agent, plan.key)
         self.plans[plan.key] = plan
+        return plan
+
+    def _say_in_between(self, visitor: Visitor, plan: Plan, where: str) -> None:
+        self.send(visitor, plan, where)
+        with suppress(DatabaseError, Turn.DoesNotExist):
+            turn = Turn.objects.select_related("task", "conversation").get(task__idempotency_key=plan.key)
+            self.did["sent now"] += send_now(turn)
+
+    def send(self, visitor: Visitor, plan: Plan, where: str = "/") -> str:
+        """Until the site has it: a key makes the message that is sent again the same one. Returns the conversation."""
         self._active += 1
         while True:
             try:

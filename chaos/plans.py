@@ -21,6 +21,11 @@ class Plan:
     calls: tuple[tuple[tuple[str, int], ...], ...]
 
 
+def word(number: int, agent: str, key: str) -> Plan:
+    """Something that a person says in between: it goes into the task at work, or is answered by one of its own."""
+    return Plan(key, agent, f"Word {number}: hurry up.", ())
+
+
 def make(random: Random, number: int, agent: str) -> Plan:
     """Rounds of one to three calls side by side, then an answer. Every call has a number of its own."""
     turns: list[dict[str, Any]] = []

@@ -44,7 +44,10 @@ class Flaky(ModelServer):
         self._random = random
 
     def _turn(self, model: str, messages: Any) -> Turn:
-        turn = super()._turn(model, messages)
+        # What was only said in between is no plan.
+        plan = max((i for i, said in enumerate(messages) if said["role"] == "user" and "@turns" in said["content"]))
+        said = [one for i, one in enumerate(messages) if i <= plan or one["role"] != "user"]
+        turn = super()._turn(model, said)
         if self._random.random() < self.rate:
             return Turn(
                 text="Half an answer that breaks off.", fault=self._random.choice(("drop", "500", "half_frame"))
