@@ -199,7 +199,7 @@ def _check_keys(verdict: Verdict, written: dict[str, list[Line]]) -> None:
 def check_transcripts(verdict: Verdict, last: Sequence[Task]) -> None:
     """What the model of each of these tasks would be told, with everything before it."""
     for task in last:
-        messages, _ = transcript(task, "Be kind.")
+        messages = transcript(task, "Be kind.")[0]
         for problem in history_problems(messages):
             verdict.say(HISTORIES, f"the conversation up to task {task.pk}: {problem}")
 
