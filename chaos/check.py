@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,15 +43,15 @@ def check(plans: dict[str, Plan], sent: set[str], ledger: Sequence[Line]) -> Ver
     verdict = Verdict()
     tasks = {task.idempotency_key: task for task in Task.objects.select_related("agent_version")}
     let_in = Counter(Step.objects.filter(kind=Step.Kind.MESSAGE).values_list("text", flat=True))
-    for key in sent:
+    for key in sorted(sent):
         if (places := (key in tasks) + let_in[plans[key].text]) != 1:
             verdict.say(LOST_TASKS, f"{key} was sent, and is in {places} places")
     verdict.counts["let in"] = let_in.total()
     written = _by_call(ledger)
     kept = Counter(name.partition(" ")[0] for name in Group.objects.values_list("name", flat=True))
     known: set[str] = set()
-    for key, task in tasks.items():
-        plan = plans.get(key or "")
+    for task in tasks.values():
+        plan = plans.get(task.idempotency_key or "")
         if plan is None:
             verdict.say(LOST_TASKS, f"task {task.pk} was planned by nobody")
             continue
@@ -167,7 +167,7 @@ def _check_effects(
 
 def _is_doubled(found: Sequence[Line]) -> bool:
     """A verifiable call that was begun and did not get to its end may be run again when its check says so."""
-    return sum(line["phase"] == "end" for line in found) > 1
+    return len([line for line in found if line["phase"] == "end"]) > 1
 
 
 def _check_agreement(
@@ -175,8 +175,8 @@ def _check_agreement(
 ) -> None:
     """Each execution uses up one decision; a rule of the person ("always here") makes the first unnecessary."""
     used = [decision for decision in decided if decision.choice in GO and decision.consumed_at]
-    rules = ApprovalRule.objects.filter(thread=task.thread, function="order").exists()
-    if len(begun) > len(used) + rules:
+    rules = bool(task.thread) and ApprovalRule.objects.filter(thread=task.thread, function="order").exists()
+    if len(begun) > len(used) + bool(rules):
         column = TWICE if used else UNASKED
         verdict.say(column, f"{where} began {len(begun)} times with {len(used)} decisions: {begun}")
     wanted = {(decision.arguments or {}).get("note", "") for decision in used if decision.choice != "again"}
@@ -196,10 +196,10 @@ def _check_keys(verdict: Verdict, written: dict[str, list[Line]]) -> None:
                 verdict.say(KEYS, f"calls {call} and {call_of[key]} had the same key")
 
 
-def check_transcripts(verdict: Verdict, last: Sequence[Task]) -> None:
+def check_transcripts(verdict: Verdict, last: Iterable[Task]) -> None:
     """What the model of each of these tasks would be told, with everything before it."""
     for task in last:
-        messages = transcript(task, "Be kind.")[0]
+        messages = transcript(task, "Be kind.")
         for problem in history_problems(messages):
             verdict.say(HISTORIES, f"the conversation up to task {task.pk}: {problem}")
 

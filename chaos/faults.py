@@ -85,7 +85,7 @@ def arm(point: str, when: str, count: int, how: str, report: Path) -> None:
 
     claim_as_it_is = journal.claim
     journal.Journal._transaction = transaction  # type: ignore[method-assign,assignment]
-    worker.claim = claim  # type: ignore[attr-defined]
+    worker.claim = claim  # type: ignore[assignment,attr-defined]
 
 
 def _point(journal: Any) -> str:
