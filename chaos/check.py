@@ -11,10 +11,10 @@ from django.contrib.auth.models import Group
 
 from chaos.people import EDITED
 from chaos.plans import Plan
-from executor.approvals import GO
+from executor.approvals import GO, rules_of
 from executor.core.messages import Message
 from executor.history import task_messages, transcript
-from executor.models import ACTIVE, OPEN, ApprovalRule, Decision, Status, Step, Task
+from executor.models import ACTIVE, OPEN, Decision, Status, Step, Task
 
 Line = dict[str, Any]
 #: Names of the columns that have to be 0.
@@ -175,8 +175,8 @@ def _check_agreement(
 ) -> None:
     """Each execution uses up one decision; a rule of the person ("always here") makes the first unnecessary."""
     used = [decision for decision in decided if decision.choice in GO and decision.consumed_at]
-    rules = bool(task.thread) and ApprovalRule.objects.filter(thread=task.thread, function="order").exists()
-    if len(begun) > len(used) + bool(rules):
+    rules = "order" in rules_of(task)
+    if len(begun) > len(used) + rules:
         column = TWICE if used else UNASKED
         verdict.say(column, f"{where} began {len(begun)} times with {len(used)} decisions: {begun}")
     wanted = {(decision.arguments or {}).get("note", "") for decision in used if decision.choice != "again"}
