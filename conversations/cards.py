@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from django.urls import reverse
+from django.utils.dateparse import parse_datetime
 
 from conversations import words
 from executor.decisions import WrongAnswer
@@ -49,6 +50,8 @@ class DecisionView:
     can_always: bool
     said: str
     details: Mapping[str, Any]
+    #: When a limit of a day starts anew.
+    renews_at: datetime | None
     expires_at: datetime | None
 
     @classmethod
@@ -72,6 +75,7 @@ class DecisionView:
             can_always=decision.kind == Kind.APPROVAL and not decision.details.get("each_time"),
             said=words.shorten(step.result) if step and decision.kind == Kind.UNKNOWN else "",
             details=decision.details,
+            renews_at=parse_datetime(str(decision.details.get("renews_at", ""))),
             expires_at=decision.expires_at,
         )
 

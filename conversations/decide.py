@@ -69,6 +69,7 @@ VERBS: dict[str, dict[str, Verb]] = {
     Kind.APPROVAL: {Choice.ALLOW: _allow, Choice.ALWAYS: _allow, Choice.DENY: _deny},
     Kind.QUESTION: {Choice.ANSWER: _answer, Choice.DENY: _deny},
     Kind.PLAN: {Choice.ALLOW: _allow, Choice.DENY: _deny},
+    Kind.LIMIT: {Choice.CONTINUE: _go_on, Choice.SUMMARISE: _summarise},
     Kind.UNKNOWN: {Choice.DID: _it_did, Choice.AGAIN: _run_again, Choice.SKIP: _skip},
     Kind.LIMIT: {Choice.CONTINUE: _go_on, Choice.SUMMARISE: _summarise},
 }

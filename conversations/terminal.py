@@ -21,6 +21,7 @@ PROMPTS = {
     Kind.APPROVAL: "Allow it? [y]es, [n]o, [a]lways in this conversation: ",
     Kind.PLAN: "Go ahead? [y]es, [n]o: ",
     Kind.QUESTION: "Your answer (empty: let it decide): ",
+    Kind.LIMIT: "[c]ontinue, or [s]top with a summary: ",
     Kind.UNKNOWN: "It [d]id, run [a]gain, or [s]kip: ",
 }
 
@@ -104,6 +105,8 @@ def _by_policy(decision: Decision, by: User, *, yes: bool) -> bool:
             decisions.deny(decision, by)
         case Kind.UNKNOWN if not yes:
             decisions.skip(decision, by)
+        case Kind.LIMIT if not yes:
+            decisions.summarise(decision, by)
         case _:
             return False
     return True
@@ -122,6 +125,10 @@ def _by_hand(decision: Decision, by: User, typed: str) -> bool:
             decisions.allow(decision, by, always=True)
         case (Kind.APPROVAL | Kind.PLAN, "n"):
             decisions.deny(decision, by)
+        case (Kind.LIMIT, "c"):
+            decisions.go_on(decision, by)
+        case (Kind.LIMIT, "s"):
+            decisions.summarise(decision, by)
         case (Kind.UNKNOWN, "d"):
             decisions.it_did(decision, by)
         case (Kind.UNKNOWN, "a"):
