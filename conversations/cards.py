@@ -12,8 +12,9 @@ from django.urls import reverse
 from django.utils.dateparse import parse_datetime
 
 from conversations import words
+from executor import money
 from executor.decisions import WrongAnswer
-from executor.models import Decision, Step
+from executor.models import Decision, Step, Task
 from tools.registry import get_registry
 
 Kind, Choice = Decision.Kind, Decision.Choice
@@ -42,7 +43,7 @@ class DecisionView:
     function: str
     title: str
     description: str
-    #: What the call is made with, as (name, value).
+    #: What the call is made with, or what the task did so far, as (name, value).
     facts: tuple[tuple[str, str], ...]
     fields: tuple[FieldView, ...]
     options: tuple[str, ...]
@@ -68,7 +69,7 @@ class DecisionView:
             function=words.human_name(step.name) if step else "",
             title=_title(decision, arguments),
             description=function.description.splitlines()[0] if function and is_call else "",
-            facts=tuple((name, _shown(value)) for name, value in arguments.items()) if is_call else (),
+            facts=_so_far(decision.task) if decision.kind == Kind.LIMIT else _facts(arguments) if is_call else (),
             fields=tuple(_field(name, rule, arguments) for name, rule in schema.items()),
             options=tuple(map(str, arguments.get("choices") or ()))[:6] if decision.kind == Kind.QUESTION else (),
             lines=tuple(map(str, arguments.get("steps") or ())) if decision.kind == Kind.PLAN else (),
@@ -126,6 +127,20 @@ def what_was_decided(decision: Decision) -> str:
     if decision.note and decision.kind != Kind.QUESTION:
         parts.append(f"“{decision.note}”")
     return " · ".join(parts)
+
+
+def _facts(arguments: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    return tuple((name, _shown(value)) for name, value in arguments.items())
+
+
+def _so_far(task: Task) -> tuple[tuple[str, str], ...]:
+    """What somebody wants to know who is asked whether it may use more."""
+    told = {
+        "Function calls": f"{task.tool_calls:,}" + (f", {task.failed_calls} failed" if task.failed_calls else ""),
+        "Tokens": f"{task.input_tokens + task.output_tokens:,}",
+        "Cost": money.cost(task.cost, task.unpriced_calls),
+    }
+    return tuple((name, value) for name, value in told.items() if value)
 
 
 def _title(decision: Decision, arguments: Mapping[str, Any]) -> str:

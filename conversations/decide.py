@@ -71,7 +71,6 @@ VERBS: dict[str, dict[str, Verb]] = {
     Kind.PLAN: {Choice.ALLOW: _allow, Choice.DENY: _deny},
     Kind.LIMIT: {Choice.CONTINUE: _go_on, Choice.SUMMARISE: _summarise},
     Kind.UNKNOWN: {Choice.DID: _it_did, Choice.AGAIN: _run_again, Choice.SKIP: _skip},
-    Kind.LIMIT: {Choice.CONTINUE: _go_on, Choice.SUMMARISE: _summarise},
 }
 
 

@@ -62,7 +62,12 @@ class Spent:
 def check(limits: Limits, spent: Spent) -> None:
     """Raise LimitReached if another question to the model would be one too many. Called before each."""
     if spent.iterations >= limits.iterations:
-        raise _reached("iterations", f"{limits.iterations} rounds with the model", spent, limits)
+        raise _reached(
+            "iterations",
+            f"{limits.iterations} round{'' if limits.iterations == 1 else 's'} with the model",
+            spent,
+            limits,
+        )
     if limits.tokens is not None and spent.tokens >= limits.tokens:
         raise _reached("tokens", f"{limits.tokens:,} tokens", spent, limits)
     if limits.cost is not None and 0 < spent.cost >= limits.cost:  # What is free may go on.

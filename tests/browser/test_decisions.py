@@ -191,6 +191,39 @@ def test_the_person_is_asked_what_became_of_a_call_whose_worker_died(
     assert ledger(place) == ["pay 120"]
 
 
+def test_a_task_goes_on_past_its_limit_or_ends_with_a_summary(
+    office: Site,
+    model_server: ModelServer,
+    open_browser: Callable[..., BrowserContext],
+    stranger: Callable[..., Tab],
+) -> None:
+    office.python(
+        "from executor.models import Agent; a = Agent.objects.get(name='model'); a.max_iterations = 1; a.save()"
+    )
+    tab = enter(office, open_browser(), stranger)
+    tab.expects("422")
+    look = call("current_time")
+    model_server.script([Turn(calls=(look,)), Turn(calls=(look,)), Turn("I looked at the clock twice.")])
+    tab.say("Look at the clock again and again")
+    card = tab.find(".decision")
+    expect(card).to_contain_text("It reached its limit of 1 round", timeout=PATIENCE)
+    shoot(tab, "limit")
+    assert findings(tab) == []
+    is_as_fresh(tab)
+    more = tab.page.get_by_label("Continue with")
+    more.fill("a lot")
+    tab.page.get_by_role("button", name="Continue").click()
+    expect(tab.find(".decision-error")).not_to_be_empty()
+    more.fill("1")
+    tab.page.get_by_role("button", name="Continue").click()
+    expect(card).to_contain_text("It reached its limit of 2 rounds", timeout=PATIENCE)
+    tab.page.get_by_role("button", name="Stop and summarise").click()
+    tab.wait_until_over("stopped")
+    expect(tab.answer).to_have_text("I looked at the clock twice.")
+    shoot(tab, "summarised")
+    is_as_fresh(tab)
+
+
 def test_a_card_works_without_javascript(
     office: Site, open_browser: Callable[..., BrowserContext], stranger: Callable[..., Tab], place: Path
 ) -> None:

@@ -250,18 +250,36 @@ def test_the_person_says_what_became_of_a_call(
     assert Step.objects.get(call_id=MAIL.id).status == status
 
 
-def test_a_task_at_its_limit_goes_on_or_ends(as_alice: Client, alice: User, demo: Agent) -> None:
-    first, second = at_limit(alice, demo), at_limit(alice, demo)
-    assert "It reached its limit of 5 rounds" in card(as_alice, first).text
-    refused = decide_live(as_alice, first, choice="continue", more="lots")
-    assert refused.status_code == 422
-    assert "Give a whole number of rounds." in refused.content.decode()
-    assert decide(as_alice, first, choice="continue", more="3").status_code == 302
-    task = Task.objects.get(pk=first.task_id)
+@pytest.fixture
+def limited(alice: User, demo: Agent) -> Decision:
+    return at_limit(alice, demo)
+
+
+def test_a_task_goes_on_past_its_limit_with_as_much_as_the_person_says(as_alice: Client, limited: Decision) -> None:
+    found = card(as_alice, limited)
+    assert "It reached its limit of 5 rounds with the model." in found.get_text()
+    assert [fact.get_text() for fact in found.select("dt")] == ["Function calls", "Tokens"]
+    assert decide(as_alice, limited, choice="continue", more="many").status_code == 422
+    assert decide(as_alice, limited, choice="continue", more="1e9").status_code == 422
+    assert decide(as_alice, limited, choice="continue", more="3").status_code == 302
+    task = Task.objects.get(pk=limited.task_id)
     assert (task.status, task.allowed) == (Status.QUEUED, {"iterations": 3})
-    assert decide(as_alice, second, choice="summarise").status_code == 302
-    task = Task.objects.get(pk=second.task_id)
-    assert (task.status, task.allowed["summarise"]["limit"]) == (Status.QUEUED, "iterations")
+
+
+def test_a_task_ends_at_its_limit_with_a_summary(as_alice: Client, limited: Decision) -> None:
+    assert decide(as_alice, limited, choice="summarise").status_code == 302
+    task = Task.objects.get(pk=limited.task_id)
+    assert task.status == Status.QUEUED
+    assert task.allowed["summarise"]["limit"] == "iterations"
+
+
+def test_a_limit_of_the_day_says_when_it_ends_and_takes_no_amount(as_alice: Client, limited: Decision) -> None:
+    limited.details |= {"limit": "day_cost", "more": None, "renews_at": "2030-01-01T00:00:00+00:00"}
+    limited.save()
+    found = card(as_alice, limited)
+    assert found.select_one("[name=more]") is None
+    assert found.select_one("time[datetime='2030-01-01T00:00:00+00:00']") is not None
+    assert decide(as_alice, limited, choice="continue").status_code == 302
 
 
 def test_a_late_answer_is_refused_kindly(as_alice: Client, alice: User, demo: Agent) -> None:

@@ -333,7 +333,7 @@ def test_a_task_ends_at_its_limit_also_if_nobody_gives_the_summary(
     run(task)
     decisions.summarise(asked(task), alice)
     assert run(task) == Status.STOPPED
-    assert (task.stop_reason, task.error) == ("iterations", "It reached its limit of 1 rounds with the model.")
+    assert (task.stop_reason, task.error) == ("iterations", "It reached its limit of 1 round with the model.")
 
 
 # --- of a person's day -----------------------------------------------------------------------------------------------
