@@ -54,7 +54,7 @@ def allow(decision: Decision, by: User, arguments: dict[str, Any] | None = None,
     assert decision.step is not None
     edited = None if arguments in (None, decision.step.arguments) else arguments
     if edited is not None:
-        edited = _checked(decision.step.name, edited)
+        edited = checked(decision.step.name, edited)
     choice = Choice.ALWAYS if always else Choice.ALLOW
     with _decided(decision, by, choice, arguments=edited) as step:
         if decision.kind == Kind.PLAN:
@@ -206,7 +206,7 @@ def _with(sentence: str, note: str) -> str:
     return sentence + (SAID.format(note=clean(note).strip()) if note.strip() else "")
 
 
-def _checked(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+def checked(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
     """`arguments` as they are kept. Raises WrongAnswer if the function cannot take them."""
     function = get_registry().functions.get(name)
     if function is not None:

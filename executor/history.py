@@ -2,16 +2,25 @@
 
 Nothing stored is ever changed to make it fit. Calls that never got a result (a stop, a crash) are closed here, in the
 same words every time, because no provider accepts an open call.
+
+A fork (`Task.base`) has the steps of another task up to `base_seq` as its first ones. They are not copied: what it has
+changed of them is a row of its own with the same number, which takes their place.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterable, Sequence
+import operator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 from uuid import UUID
 
 from django.db import connection
+from django.db.models import Q, QuerySet
 
 from executor.core.messages import (
     Message,
@@ -43,7 +52,7 @@ def transcript(task: Task, instructions: str) -> list[Message]:
     """What the model of `task` is told. The open calls of the task itself are left open."""
     messages = [system(instructions)] if instructions else []
     earlier = _earlier(task) if task.previous_id else []
-    steps_of = _steps_of([*earlier, task])
+    steps_of = whole([*earlier, task], Step.objects.all())
     for before in earlier:
         messages += task_messages(before, steps_of[before.pk], close=True)
     return messages + task_messages(task, steps_of[task.pk], close=False)
@@ -118,12 +127,14 @@ def _model_message(step: Step, calls: Iterable[Step], *, close: bool, is_last: b
 def _earlier(task: Task) -> list[Task]:
     """The tasks that `task` goes on from, oldest first, as far back as the context allows; the nearest in any case.
 
-    Only their ids and inputs are known. Their steps may be many megabytes, so their sizes are asked for first.
+    Of them only what `_chain` asks for is known. Their steps may be many megabytes, so their sizes are asked for first.
     """
     kept: list[Task] = []
     room = EARLIER_CHARACTERS
-    for earlier, size in _chain(task):
-        room -= len(earlier.text) + size
+    chain = _chain(task)
+    shared = _bases([earlier for earlier, _ in chain])
+    for earlier, size in chain:
+        room -= len(earlier.text) + size + sum(base.size for base in shared.get(earlier.pk, ()))
         if room < 0 and kept:
             break
         kept.append(earlier)
@@ -134,24 +145,108 @@ def _chain(task: Task) -> list[tuple[Task, int]]:
     """Back along `previous`, nearest first, each with the size of its steps in characters, in one query."""
     tasks, steps = (connection.ops.quote_name(model._meta.db_table) for model in (Task, Step))
     sql = f"""
-        WITH RECURSIVE chain(id, previous_id, input, depth) AS (
-            SELECT id, previous_id, input, 1 FROM {tasks} WHERE id = %s
+        WITH RECURSIVE chain(id, previous_id, input, base_id, base_seq, depth) AS (
+            SELECT id, previous_id, input, base_id, base_seq, 1 FROM {tasks} WHERE id = %s
             UNION ALL
-            SELECT t.id, t.previous_id, t.input, chain.depth + 1 FROM {tasks} t JOIN chain ON t.id = chain.previous_id
-            WHERE chain.depth < %s
-        ) SELECT id, input, (SELECT SUM(LENGTH(text) + LENGTH(result)) FROM {steps} WHERE task_id = chain.id)
+            SELECT t.id, t.previous_id, t.input, t.base_id, t.base_seq, chain.depth + 1
+            FROM {tasks} t JOIN chain ON t.id = chain.previous_id WHERE chain.depth < %s
+        ) SELECT id, input, base_id, base_seq,
+            (SELECT SUM(LENGTH(text) + LENGTH(result)) FROM {steps} WHERE task_id = chain.id)
         FROM chain ORDER BY depth
     """  # noqa: S608  (the tables' names are ours)
     with connection.cursor() as cursor:
-        key: Any = Task._meta.pk.get_db_prep_value(task.previous_id, connection)
-        cursor.execute(sql, [key, EARLIER_TASKS])
+        cursor.execute(sql, [_key(task.previous_id), EARLIER_TASKS])
         rows = cursor.fetchall()
-    return [(Task(id=UUID(str(pk)), input=json.loads(said)), size or 0) for pk, said, size in rows]
+    return [
+        (Task(id=_uuid(pk), input=json.loads(said), base_id=base and _uuid(base), base_seq=base_seq), size or 0)
+        for pk, said, base, base_seq, size in rows
+    ]
 
 
-def _steps_of(tasks: Sequence[Task]) -> dict[UUID, list[Step]]:
-    """Their steps, in order."""
-    found: dict[UUID, list[Step]] = {task.pk: [] for task in tasks}
-    for step in Step.objects.filter(task__in=found).order_by("task", "seq"):
-        found[step.task_id].append(step)
+# --- forks -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Base:
+    """A task whose steps up to `upto` are those of a fork too; `size` is theirs in characters."""
+
+    task_id: UUID
+    upto: int
+    size: int
+
+
+def whole(tasks: Sequence[Task], steps: QuerySet[Step]) -> dict[UUID, list[Step]]:
+    """All steps of `tasks` in order, by task, with those that forks share with the tasks they were forked from.
+
+    They are taken from `steps`, so that who needs little of them may defer the rest. A query, and one more for forks.
+    """
+    shared = _bases(tasks)
+    wanted = reduce(operator.or_, _wanted(shared), Q(task__in=[task.pk for task in tasks]))
+    rows: dict[UUID, list[Step]] = defaultdict(list)
+    for step in steps.filter(wanted).order_by("task", "seq"):
+        rows[step.task_id].append(step)
+    return {task.pk: folded(_shared(shared.get(task.pk, ()), rows), rows[task.pk]) for task in tasks}
+
+
+def inherited(task: Task, steps: QuerySet[Step]) -> list[Step]:
+    """Of a fork, the steps that it shares with the task that it was forked from, also those that it has changed."""
+    bases = _bases([task])
+    if not bases:
+        return []
+    rows: dict[UUID, list[Step]] = defaultdict(list)
+    for step in steps.filter(reduce(operator.or_, _wanted(bases))).order_by("task", "seq"):
+        rows[step.task_id].append(step)
+    return _shared(bases[task.pk], rows)
+
+
+def folded(shared: Iterable[Step], own: Iterable[Step]) -> list[Step]:
+    """The steps of a fork: the shared ones, of which its own take the place where it has changed them."""
+    by_seq = {step.seq: step for step in itertools.chain(shared, own)}
+    return [by_seq[seq] for seq in sorted(by_seq)]
+
+
+def _wanted(shared: Mapping[UUID, Sequence[_Base]]) -> Iterator[Q]:
+    for base in itertools.chain.from_iterable(shared.values()):
+        yield Q(task=base.task_id, seq__lte=base.upto)
+
+
+def _shared(bases: Sequence[_Base], rows: Mapping[UUID, list[Step]]) -> list[Step]:
+    steps: list[Step] = []
+    for base in reversed(bases):
+        steps = folded(steps, [step for step in rows[base.task_id] if step.seq <= base.upto])
+    return steps
+
+
+def _bases(tasks: Iterable[Task]) -> dict[UUID, list[_Base]]:
+    """The tasks that the forks among `tasks` were forked from, nearest first, by fork. A base may be a fork itself."""
+    forks = [task.pk for task in tasks if task.base_id and task.base_seq]
+    if not forks:
+        return {}
+    table, steps = (connection.ops.quote_name(model._meta.db_table) for model in (Task, Step))
+    sql = f"""
+        WITH RECURSIVE bases(fork, id, upto, depth) AS (
+            SELECT id, base_id, base_seq, 1 FROM {table} WHERE id IN ({", ".join(["%s"] * len(forks))})
+            UNION ALL
+            SELECT bases.fork, t.base_id, CASE WHEN t.base_seq < bases.upto THEN t.base_seq ELSE bases.upto END,
+                bases.depth + 1
+            FROM {table} t JOIN bases ON t.id = bases.id WHERE t.base_id IS NOT NULL AND t.base_seq > 0
+        ) SELECT fork, id, upto, (
+            SELECT SUM(LENGTH(text) + LENGTH(result)) FROM {steps} WHERE task_id = bases.id AND seq <= bases.upto
+        ) FROM bases ORDER BY fork, depth
+    """  # noqa: S608  (the tables' names are ours)
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [_key(pk) for pk in forks])
+        rows = cursor.fetchall()
+    found: dict[UUID, list[_Base]] = defaultdict(list)
+    for fork, pk, upto, size in rows:
+        found[_uuid(fork)].append(_Base(_uuid(pk), upto, size or 0))
     return found
+
+
+def _key(pk: UUID | None) -> Any:
+    """As the database has it."""
+    return Task._meta.pk.get_db_prep_value(pk, connection)
+
+
+def _uuid(value: Any) -> UUID:
+    return UUID(str(value))
