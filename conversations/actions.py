@@ -12,6 +12,7 @@ from django.db import DatabaseError, transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 
+from conversations.branches import close_gap
 from conversations.models import TITLE_LENGTH, Conversation, Turn
 from executor import queue
 from executor.actions import create_task
@@ -31,7 +32,7 @@ BIN_DAYS = 7
 _LOCKED = Select(lambda: Conversation.objects.select_for_update().filter(pk=Param("conversation")).only("pk"))
 _LAST_TURN = Select(
     lambda: (
-        Turn.objects.filter(conversation=Param("conversation"))
+        Turn.objects.filter(conversation=Param("conversation"), shown=True)
         .select_related("task")
         .only("position", "task__status")
         .order_by("-position")[:1]
@@ -88,9 +89,12 @@ def _send(user: User, agent: Agent, text: str, conversation: Conversation | None
 
 
 def retry(turn: Turn, agent: Agent | None = None) -> bool:
-    """Try again what failed or was stopped, with `agent` if there is one. See `executor.actions.retry`."""
+    """Try again what failed or was stopped, with `agent` if there is one. See `executor.actions.retry`.
+
+    Not where another variant is shown: what is at work is always on the page.
+    """
     with transaction.atomic():
-        done = retry_task(turn.task, agent.current_version() if agent else None)
+        done = turn.shown and retry_task(turn.task, agent.current_version() if agent else None)
         if done and agent:
             Conversation.objects.filter(pk=turn.conversation_id).update(agent=agent)
     return done
@@ -159,6 +163,7 @@ def leave_line(task: Task, **_: Any) -> None:
         Turn.objects.filter(pk__in=behind).update(position=F("position") - 1)
     Turn.objects.filter(parent=turn).update(parent=turn.parent_id)
     turn.delete()
+    close_gap(turn)
     transaction.on_commit(partial(_tell_pages, turn.conversation, "conversation.changed"))
 
 

@@ -19,7 +19,7 @@ from uuid import UUID
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.contrib.sessions.backends.base import SessionBase
 from django.db import Error
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 from django.http import Http404
 from django.urls import reverse
@@ -108,10 +108,10 @@ class LiveConsumer(AsyncWebsocketConsumer):
             return
         self._begin(self._check_forever(), "socket check")
         turns, pieces = await in_database(_news_since, user, self._conversation_id, self._since)
-        for turn in turns:
-            await self._follow(turn)
         for piece in pieces:
             self.show(piece)
+        for turn in turns:
+            await self._follow(turn)
 
     # --- what the hub tells ------------------------------------------------------------------------------------------
 
@@ -145,6 +145,17 @@ class LiveConsumer(AsyncWebsocketConsumer):
         async with self._refreshing:
             for piece in await in_database(_renamed, self._user, UUID(event["conversation"]), self._conversation_id):
                 self.show(piece)
+
+    async def branch_changed(self, event: dict[str, Any]) -> None:
+        """Another variant of something in a conversation is shown now."""
+        conversation_id = UUID(event["conversation"])
+        async with self._refreshing:
+            turns, pieces = await in_database(_branch, self._user, conversation_id, self._conversation_id)
+            for piece in pieces:
+                self.show(piece)
+            get_hub().repaint(self)  # Before anything else is sent, for the pieces know only what is in the rows.
+            for turn in turns:
+                await get_hub().follow(turn.task_id, self)
 
     async def conversation_seen(self, event: dict[str, Any]) -> None:
         """The person has looked at what was new in a conversation. Pages that show it have looked themselves."""
@@ -221,8 +232,9 @@ class LiveConsumer(AsyncWebsocketConsumer):
             for piece in pieces:
                 self.show(piece)
 
-    async def _follow(self, turn: Turn) -> None:
-        is_new = turn.created_at >= self._since
+    async def _follow(self, turn: Any) -> None:
+        # Of a variant, `branch_changed` tells: it does not go below the others, but in place of one.
+        is_new = turn.created_at >= self._since and not turn.is_variant
         await get_hub().follow(turn.task_id, self, turn if is_new else None)
 
     async def _send_forever(self) -> None:
@@ -268,23 +280,43 @@ _TOUCHED = Select(
         Q(active_at__gte=Param("since")) | Exists(_ENDED), user=Param("user"), deleted_at=None
     ).only("pk")[:1]
 )
+_BESIDE = Turn.objects.filter(
+    Q(parent=OuterRef("parent")) | Q(parent=None, position=1),
+    conversation=OuterRef("conversation"),
+    position=OuterRef("position"),
+    shown=False,
+)
+
+
+def _turns() -> QuerySet[Any]:
+    return Turn.objects.annotate(is_variant=Exists(_BESIDE))
+
+
 _CHANGED_TURNS = Select(
-    lambda: Turn.objects.filter(
-        Q(task__status__in=ACTIVE) | Q(task__ended_at__gte=Param("since")), conversation=Param("conversation")
-    ).order_by("position")
+    lambda: (
+        _turns()
+        .filter(
+            Q(task__status__in=ACTIVE) | Q(task__ended_at__gte=Param("since")),
+            conversation=Param("conversation"),
+            shown=True,
+        )
+        .order_by("position")
+    )
 )
 _WAITING_TURNS = Select(
     lambda: (
-        Turn.objects.filter(conversation=Param("conversation"), task__status=Status.QUEUED)
+        _turns()
+        .filter(conversation=Param("conversation"), task__status=Status.QUEUED)
         .select_related("task__agent_version")
         .order_by("position")
     )
 )
 _TURN = Select(
     lambda: (
-        Turn.objects.filter(task=Param("task"), conversation__user=Param("user"))
+        _turns()
+        .filter(task=Param("task"), conversation__user=Param("user"))
         .select_related("conversation", "parent", "task")
-        .only("text", "created_at", "conversation__user", "parent__created_at", "task__status")
+        .only("text", "position", "shown", "created_at", "conversation__user", "parent__created_at", "task__status")
     )
 )
 _ABOVE = Select(
@@ -301,6 +333,8 @@ def _news_since(user: User, current_id: UUID | None, since: datetime) -> tuple[l
     pieces = [_sidebar(user, current_id)] if _TOUCHED.first(user=user.pk, since=since) else []
     if current_id is None:
         return [], pieces
+    # Of another variant that was chosen meanwhile, the rows do not tell when; what the page shows does.
+    pieces.append(fragments.branch(Conversation(pk=current_id)))
     turns = _CHANGED_TURNS.all(conversation=current_id, since=since)
     waiting = _WAITING_TURNS.all(conversation=current_id)
     pieces += [fragments.turns_gone([turn.pk for turn in turns]), fragments.composer_actions(current_id)]
@@ -324,7 +358,19 @@ def _news_of(user: User, task_id: UUID, current_id: UUID | None) -> tuple[Turn |
         pieces.append(_sidebar(user, current_id))
     else:
         pieces.append(fragments.conversation_changed(turn.conversation_id, current_id))
-    return turn if is_here else None, waiting if is_here else [], pieces
+    return turn if is_here and turn.shown else None, waiting if is_here else [], pieces
+
+
+def _branch(user: User, conversation_id: UUID, current_id: UUID | None) -> tuple[list[Turn], list[str]]:
+    """What is at work in the conversation, if the page is that one's, and the turns as they are now."""
+    pieces = [_sidebar(user, current_id)]
+    if conversation_id != current_id or not conversations_of(user).filter(pk=current_id).exists():
+        return [], pieces
+    pieces += [
+        fragments.branch(Conversation(pk=conversation_id), changed=True),
+        fragments.composer_actions(conversation_id),
+    ]
+    return list(Turn.objects.filter(conversation=conversation_id, shown=True, task__status__in=ACTIVE)), pieces
 
 
 def _was_below(turn: Turn) -> bool:

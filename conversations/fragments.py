@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from django.db.models import Case, When
 from django.template.loader import render_to_string
+from django.urls import reverse
 from django.utils.html import escape
 
+from conversations.branches import variants
 from conversations.cards import waiting_for
 from conversations.models import Conversation, Turn
-from conversations.present import StepView, TaskView, TurnView, open_step, task_view, task_views
+from conversations.present import StepView, TaskView, TurnView, files_of, open_step, task_view, task_views
 from conversations.sidebar import ConversationView, conversation_view, sidebar_groups
+from executor.history import folded, inherited
 from executor.models import ACTIVE, Decision, Status, Step, Task
 from executor.prepared import Param, Select
 from tools.models import Resource
 from users.models import User
 
+#: So many turns are on a page, and come with each look further back.
+TURNS = 20
 #: The tags that end a block, from the one that holds its last words outwards.
 CLOSING = re.compile(r"(?:</\w+>\s*)+\Z")
 
@@ -33,20 +40,49 @@ def partial(target: str, swap: str, html: str) -> str:
 # --- turns and tasks -------------------------------------------------------------------------------------------------
 
 
+def turns(conversation: Conversation, before: int | None = None) -> dict[str, Any]:
+    """The last turns, or those before a position; however long the conversation is, a page has the same size."""
+    found = conversation.turns.filter(shown=True).select_related("task__agent_version").order_by("-position")
+    if before is not None:
+        found = found.filter(position__lt=before)
+    last = list(found[: TURNS + 1])
+    has_older = len(last) > TURNS
+    last = last[:TURNS][::-1]
+    older_url = reverse("older", args=[conversation.pk, last[0].pk]) if has_older else ""
+    return {"turns": turn_views(last), "older_url": older_url}
+
+
 def turn_views(turns: Sequence[Turn]) -> list[TurnView]:
     tasks = task_views([turn.task for turn in turns])
-    return [TurnView(turn.pk, turn.text, turn.created_at, tasks[turn.task_id]) for turn in turns]
+    beside = variants(turns)
+    return [TurnView.of(turn, tasks[turn.task_id], beside.get(turn.pk)) for turn in turns]
 
 
 def turn_view(turn: Turn) -> TurnView:
+    """Of one that was just made, and has no other beside it."""
     snapshot = Snapshot.load(turn.task_id)
-    return TurnView(turn.pk, turn.text, turn.created_at, snapshot.view if snapshot else task_view(turn.task, ()))
+    return TurnView.of(turn, snapshot.view if snapshot else task_view(turn.task, ()))
 
 
 def turn_added(turn: TurnView) -> str:
     """The turn, unless the page shows it already: then it knows more of it than the rows do."""
     html = render_to_string("conversations/_turn.html", {"turn": turn})
     return partial(f"#turns:not(:has(#turn-{turn.id}))", "beforeend", html)
+
+
+def branch(conversation: Conversation, *, changed: bool = False) -> str:
+    """The turns, for a page that shows one that is not shown any more, or not the last one.
+
+    Without variants there is nothing to say, unless they have `changed`.
+    """
+    hidden = Turn.objects.filter(conversation=conversation, shown=False).values_list("pk", flat=True)
+    if not (hidden or changed):
+        return ""
+    found = turns(conversation)
+    wrong = [f":has(#turn-{pk})" for pk in hidden]
+    wrong += [f":not(:has(#turn-{turn.id}))" for turn in found["turns"][-1:]]
+    html = render_to_string("conversations/_turns.html", found)
+    return partial(f"#turns:is({', '.join(wrong)})", "innerMorph", html)
 
 
 def turn_gone(task_id: UUID) -> str:
@@ -120,6 +156,10 @@ def decision_error(decision: Decision, sentence: str) -> str:
     return partial(f"#decision-error-{decision.pk}", "innerHTML", escape(sentence))
 
 
+def edit_error(turn: Turn, sentence: str) -> str:
+    return partial(f"#edit-error-{turn.pk}", "innerHTML", escape(sentence))
+
+
 def composer_error(sentence: str) -> str:
     return partial("#composer-error", "innerHTML", escape(sentence))
 
@@ -145,13 +185,14 @@ class Snapshot:
     """A task as the rows tell it.
 
     `settled` are its first steps, up to the first that is not over. `open_seq` is the model step that is being written,
-    0 if none is; `open_text` is what was saved of it last.
+    0 if none is; `open_text` is what was saved of it last. `shared` are the steps that a fork shares, and their files.
     """
 
     view: TaskView
     settled: tuple[Step, ...]
     open_seq: int
     open_text: str
+    shared: tuple[tuple[Step, ...], tuple[Resource, ...]] = ((), ())
 
     @classmethod
     def load(cls, task_id: UUID, before: Snapshot | None = None) -> Snapshot | None:
@@ -160,18 +201,31 @@ class Snapshot:
         if task is None:
             return None
         settled = before.settled if before else ()
+        shared = before.shared if before else _shared(task)
         since = settled[-1].seq if settled else 0
-        steps = [*settled, *_STEPS.all(task=task_id, since=since)]
+        own = [*settled, *_STEPS.all(task=task_id, since=since)]
+        steps = folded(shared[0], own)
         # What the model said last may be an answer now, and a step as soon as something comes after it.
         last = max((step.seq for step in settled if step.kind == Step.Kind.MODEL), default=0)
         shown = before.view.steps if before else ()
         known = {step.seq: step for step in shown if step.seq <= since and step.seq != last}
         asked = task.status == Status.WAITING or waiting_for(steps)
         decisions = _DECISIONS.all(task=task_id) if asked else ()
-        view = task_view(task, steps, _FILES.all(task=task_id), decisions, known=known)
-        settled = tuple(itertools.takewhile(lambda step: not step.is_open, steps))
+        view = task_view(task, steps, [*shared[1], *_FILES.all(task=task_id)], decisions, known=known)
+        settled = tuple(itertools.takewhile(lambda step: not step.is_open, own))
         writing = open_step(steps)
-        return cls(view, settled, writing.seq, writing.text) if writing else cls(view, settled, 0, "")
+        return cls(view, settled, *((writing.seq, writing.text) if writing else (0, "")), shared)
+
+
+def _shared(task: Task) -> tuple[tuple[Step, ...], tuple[Resource, ...]]:
+    """What a fork has of the task that it was forked from does not change."""
+    steps = inherited(task, Step.objects.defer("native")) if task.base_id else []
+    makers = {step.task_id for step in steps}
+    files: dict[UUID, list[Resource]] = defaultdict(list)
+    for file in Resource.objects.filter(task_id__in=makers) if makers else ():
+        files[file.task_id].append(file)
+    own = set(task.steps.values_list("seq", flat=True)) if steps else set()
+    return tuple(steps), tuple(files_of(task, [step for step in steps if step.seq not in own], files))
 
 
 def task_changed(before: TaskView, after: TaskView) -> str:

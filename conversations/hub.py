@@ -100,7 +100,7 @@ class Feed:
 
     def turn(self, turn: Turn) -> str:
         """Its turn, for a page that may not have that yet."""
-        return fragments.turn_added(TurnView(turn.pk, turn.text, turn.created_at, self._shown))
+        return fragments.turn_added(TurnView.of(turn, self._shown))
 
     def take(self, entries: list[dict[str, Any]]) -> bool:
         """Fold `entries` in. Returns whether they say that the rows have changed."""
@@ -229,6 +229,12 @@ class Hub:
         self._start()
         if not known:
             await self._ring()
+
+    def repaint(self, viewer: Viewer) -> None:
+        """Show `viewer` once more what it follows: its page was made anew from the rows, which know less of it."""
+        for feed in self._feeds.values():
+            if viewer in feed.viewers:
+                viewer.show(feed.repaint())
 
     async def _new_feed(self, task_id: UUID) -> Feed | None:
         """With what has streamed so far, for a page that comes again must not show less than it did."""

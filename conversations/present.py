@@ -16,14 +16,17 @@ from django.utils.safestring import SafeString
 from django.utils.text import slugify
 
 from conversations import words
+from conversations.branches import Variants
 from conversations.cards import DecisionView, decision_views
 from conversations.markdown import BlockStream, render
+from conversations.models import Turn
 from conversations.use import AnswerUse, UseView, answer_uses, by_model, task_use
 from executor.advice import YOUR_KEY
 from executor.core.errors import LLM_ERROR_KINDS, GoingInCircles
 from executor.core.llms.factory import llm_class
 from executor.core.validation import ResponseInvalid
 from executor.credentials import KeyMissing, place
+from executor.history import whole
 from executor.models import Agent, Decision, Status, Step, Task
 from executor.states import State, state_of
 from executor.usage import step_use
@@ -162,9 +165,16 @@ class TaskView:
 @dataclass(frozen=True, slots=True)
 class TurnView:
     id: UUID
+    position: int
     text: str
     created_at: datetime
     task: TaskView
+    #: None where it is the only one.
+    variants: Variants | None = None
+
+    @classmethod
+    def of(cls, turn: Turn, task: TaskView, variants: Variants | None = None) -> TurnView:
+        return cls(turn.pk, turn.position, turn.text, turn.created_at, task, variants)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,22 +238,28 @@ def key_url(provider: str, base_url: str = "") -> str:
 def task_views(tasks: Iterable[Task], *, every_step: bool = False) -> dict[UUID, TaskView]:
     """Views of many tasks in five queries. Finished tasks come without their steps unless `every_step`."""
     by_id = {task.pk: task for task in tasks}
-    shown = [pk for pk, task in by_id.items() if task.is_active or every_step]
-    ordered = Step.objects.order_by("seq")
-    steps: dict[UUID, list[Step]] = defaultdict(list)
-    for step in ordered.filter(task__in=shown).defer("native"):
-        steps[step.task_id].append(step)
+    shown = [task for task in by_id.values() if task.is_active or every_step]
+    others = [task for task in by_id.values() if not (task.is_active or every_step)]
+    steps = whole(shown, Step.objects.defer("native"))
     # Of the others only the answer is shown and the steps are counted, so what they were given and gave is left alone.
-    for step in ordered.filter(task__in=by_id.keys() - shown).defer("native", "arguments", "raw_arguments", "result"):
-        steps[step.task_id].append(step)
+    steps |= whole(others, Step.objects.defer("native", "arguments", "raw_arguments", "result"))
     files: dict[UUID, list[Resource]] = defaultdict(list)
-    for resource in Resource.objects.filter(task_id__in=by_id).order_by("created_at", "id"):
+    makers = by_id.keys() | {step.task_id for pk in by_id for step in steps[pk]}
+    for resource in Resource.objects.filter(task_id__in=makers).order_by("created_at", "id"):
         files[resource.task_id].append(resource)
     decisions = pending_decisions([pk for pk, task in by_id.items() if task.is_active])
     return {
-        pk: task_view(task, steps[pk], files[pk], decisions.get(pk, ()), every_step=every_step)
+        pk: task_view(task, steps[pk], files_of(task, steps[pk], files), decisions.get(pk, ()), every_step=every_step)
         for pk, task in by_id.items()
     }
+
+
+def files_of(task: Task, steps: Sequence[Step], files: Mapping[UUID, Sequence[Resource]]) -> list[Resource]:
+    """Of `files`, by the task that made them, those of a task: its own, and those of the steps that it shares."""
+    shared = {(step.task_id, step.call_id) for step in steps if step.task_id != task.pk}
+    makers = dict.fromkeys(task_id for task_id, _ in shared)
+    before = [file for maker in makers for file in files.get(maker, ()) if (maker, file.call_id) in shared]
+    return sorted(before, key=lambda file: (file.created_at, file.pk)) + list(files.get(task.pk, ()))
 
 
 def pending_decisions(task_ids: Collection[UUID]) -> dict[UUID, list[Decision]]:
@@ -265,16 +281,18 @@ def task_view(
     every_step: bool = False,
     known: Mapping[int, StepView] = MappingProxyType({}),
 ) -> TaskView:
-    """Of an answer that is being written, what was last saved is shown; see `with_text`.
+    """Of an answer that is being written, what was last saved is shown; see `with_text`. The steps of a fork come with
+    those that it shares, and so do its files; its use and its answer are its own.
 
     `known` has views, by seq, of steps that are over and were looked at before.
     """
     config = task.agent_version.config
-    answer = _answer_step(task, steps)
+    own = [step for step in steps if step.task_id == task.pk]
+    answer = _answer_step(task, own)
     listed = [step for step in steps if _is_listed(step, steps, answer)]
-    by_call: dict[str, list[FileView]] = defaultdict(list)
+    by_call: dict[tuple[UUID, str], list[FileView]] = defaultdict(list)
     for resource in resources:
-        by_call[resource.call_id].append(FileView.of(resource))
+        by_call[resource.task_id, resource.call_id].append(FileView.of(resource))
     writing = (open_step(steps) or answer) if task.is_active else None
     text = BlockStream(writing.text if writing else "")
     failed = task.status in (Status.FAILED, Status.NEEDS_ATTENTION)
@@ -287,7 +305,7 @@ def task_view(
     took = words.duration(task.started_at, task.ended_at)
     retry_at = None if task.status == Status.WAITING else task.not_before
     state = state_of(task)
-    used = steps if every_step or not task.is_active else ()  # Told at the end; adding up at each look would take time.
+    used = own if every_step or not task.is_active else ()  # Told at the end; adding up at each look would take time.
     return TaskView(
         id=task.pk,
         status=task.status,
@@ -302,7 +320,11 @@ def task_view(
         is_demo=config["provider"] == "demo",
         steps=tuple(
             known.get(step.seq)
-            or StepView.of(step, by_call.get(step.call_id or "", ()), text=step is not answer and step is not writing)
+            or StepView.of(
+                step,
+                by_call.get((step.task_id, step.call_id or ""), ()),
+                text=step is not answer and step is not writing,
+            )
             for step in listed
             if task.is_active or every_step
         ),
@@ -318,7 +340,7 @@ def task_view(
         error=first if failed else "",
         error_hint=second,
         stop_note=_stop_note(task, answer),
-        note=_took_over(config["title"], steps),
+        note=_took_over(config["title"], own),
         retry_at=retry_at,
         retry_reason=words.failure(task.error_kind) if retry_at else "",
         can_retry=failed or (task.status == Status.STOPPED and task.stop_reason == "person"),
@@ -327,9 +349,9 @@ def task_view(
         key_url=key_url(config["provider"], config["base_url"]),
         use=task_use(used),
         models=by_model(used),
-        answers=answer_uses(steps) if every_step else (),
+        answers=answer_uses(own) if every_step else (),
         duration=took,
-        model=_model(config["model"], steps),
+        model=_model(config["model"], own),
         started_at=task.started_at,
     )
 

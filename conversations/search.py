@@ -56,18 +56,20 @@ def _found(conversation: Conversation, words: list[str]) -> Found:
 
 def _excerpt(conversation: Conversation, word: str) -> str:
     """What surrounds `word` where it was said, or how the conversation begins."""
-    turn = conversation.turns.filter(text__icontains=word).first()
+    # Variants that are not shown are found as well; what the page shows is quoted first.
+    turn = conversation.turns.filter(text__icontains=word).order_by("-shown", "position").first()
     step = (
         None
         if turn
         else Step.objects.filter(task__turn__conversation=conversation, kind__in=SAID, text__icontains=word)
         .only("text")
+        .order_by("-task__turn__shown", "task__turn__position", "seq")
         .first()
     )
     text = turn.text if turn else _words_around(word, step.text) if step else ""
     match = _find(word, text)
     if match is None:
-        first = conversation.turns.first()
+        first = conversation.turns.filter(shown=True).first()
         shown = text or (first.text if first else "")
         return " ".join(shown.split())[: 2 * AROUND]
     start, end = max(0, match.start() - AROUND), match.end() + AROUND

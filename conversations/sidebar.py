@@ -50,7 +50,7 @@ class ConversationView:
 
 
 def _with_newest_task(conversations: QuerySet[Conversation]) -> QuerySet[Any]:
-    newest = Task.objects.filter(turn__conversation=OuterRef("pk")).order_by("-turn__position")
+    newest = Task.objects.filter(turn__conversation=OuterRef("pk"), turn__shown=True).order_by("-turn__position")
     # Those that wait for their turn come after the one that they wait for.
     waits = Case(When(status=Status.QUEUED, then=1), default=0)
     at_work = newest.filter(status__in=ACTIVE).order_by(waits, "turn__position")

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from conversations import decide, keys, servers, usage, views
+from conversations import branch_views, decide, keys, servers, usage, views
 
 urlpatterns = [
     path("", views.home, name="home"),
@@ -22,6 +22,9 @@ urlpatterns = [
     path("t/<uuid:task_id>/now/", views.send_now, name="send_now"),
     path("t/<uuid:task_id>/take-back/", views.take_back, name="take_back"),
     path("t/<uuid:task_id>/retry/", views.retry, name="retry"),
+    path("t/<uuid:task_id>/regenerate/", branch_views.regenerate, name="regenerate"),
+    path("t/<uuid:task_id>/edit/", branch_views.edit, name="edit"),
+    path("t/<uuid:task_id>/choose/", branch_views.choose, name="choose"),
     path("d/<int:decision_id>/", decide.decide, name="decide"),
     path("f/<uuid:resource_id>/", views.file, name="file"),
     path("search/", views.search, name="search"),

@@ -32,8 +32,6 @@ from tools.models import Resource
 from tools.resources import get_resource, resource_response
 from users.models import User
 
-TURNS = 20
-
 
 class Request(HttpRequest):
     """A request of somebody who is logged in."""
@@ -69,7 +67,7 @@ def older(request: Request, conversation_id: UUID, turn_id: UUID) -> HttpRespons
         raise Http404("There is no such turn.")
     if not request.htmx:
         return _chat(request, found, before)
-    return render(request, "conversations/_turns.html", _turns(found, before))
+    return render(request, "conversations/_turns.html", fragments.turns(found, before))
 
 
 @require_safe
@@ -82,7 +80,7 @@ def task(request: Request, task_id: UUID) -> HttpResponse:
     context: dict[str, Any] = {"task": view, "turn": turn, "conversation": None}
     if turn is not None:
         context["conversation"] = conversation_view(turn.conversation_id)
-    return render(request, "conversations/task.html", {**_frame(request), **context})
+    return render(request, "conversations/task.html", {**frame(request), **context})
 
 
 @require_GET
@@ -110,7 +108,7 @@ def search(request: Request) -> HttpResponse:
     results = search_conversations(request.user, query)
     if request.htmx:
         return render(request, "conversations/_search_results.html", {"q": query, "results": results})
-    return render(request, "conversations/search.html", {**_frame(request), "q": query, "results": results})
+    return render(request, "conversations/search.html", {**frame(request), "q": query, "results": results})
 
 
 @require_safe
@@ -258,7 +256,7 @@ def restore(request: Request, conversation_id: UUID) -> HttpResponse:
 
 def _home(request: Request, form: MessageForm | None = None) -> HttpResponse:
     chosen = request.GET.get("agent", "") if form is None else form.data.get("agent", "")
-    context: dict[str, Any] = {**_frame(request), **_agents(request.user, chosen), **_refused(form)}
+    context: dict[str, Any] = {**frame(request), **_agents(request.user, chosen), **_refused(form)}
     if deleted := request.session.pop("deleted", None):
         found = Conversation.objects.filter(pk=deleted, user=request.user).exclude(deleted_at=None).first()
         if found:
@@ -273,11 +271,11 @@ def _chat(
     request: Request, found: Conversation, before: int | None = None, form: MessageForm | None = None
 ) -> HttpResponse:
     context = {
-        **_frame(request, found),
+        **frame(request, found),
         **_agents(request.user, found.agent.name if found.agent else ""),
         # Asked first: a page that shows a task at work must look again, or without JavaScript it shows that for ever.
         "active_task": fragments.active_task(found.pk),
-        **_turns(found, before),
+        **fragments.turns(found, before),
         "conversation": conversation_view(found.pk),
         **_refused(form),
     }
@@ -294,7 +292,7 @@ def _refused(form: MessageForm | None) -> dict[str, str]:
     return {"composer_error": form.sentence(), "composer_text": text}
 
 
-def _frame(request: Request, current: Conversation | None = None) -> dict[str, Any]:
+def frame(request: Request, current: Conversation | None = None) -> dict[str, Any]:
     """What every page shows, and when: its socket is told what has changed since then."""
     return {"since": int(time.time()), "groups": sidebar_groups(request.user), "current": current}
 
@@ -310,18 +308,6 @@ def _agents(user: User, chosen: str) -> dict[str, Any]:
         agent = last if last and not last.missing_key else None
     keyless = words.listed([agent.title for agent in agents if agent.missing_key])
     return {"agents": agents, "agent": agent or (agents[0] if agents else None), "keyless": keyless}
-
-
-def _turns(found: Conversation, before: int | None = None) -> dict[str, Any]:
-    """The last turns, or those before a position; however long the conversation is, a page has the same size."""
-    turns = found.turns.select_related("task__agent_version").order_by("-position")
-    if before is not None:
-        turns = turns.filter(position__lt=before)
-    shown = list(turns[: TURNS + 1])
-    has_older = len(shown) > TURNS
-    shown = shown[:TURNS][::-1]
-    older_url = reverse("older", args=[found.pk, shown[0].pk]) if has_older else ""
-    return {"turns": fragments.turn_views(shown), "older_url": older_url}
 
 
 def _sidebar(request: Request) -> str:

@@ -44,6 +44,9 @@ OWNED = {
     "answer": "get",
     "stop": "post",
     "retry": "post",
+    "regenerate": "post",
+    "edit": "get",
+    "choose": "post",
     "decide": "get",
     "send_now": "post",
     "take_back": "post",
@@ -168,6 +171,8 @@ def path_of(
     match name:
         case "older":
             return reverse(name, args=[conversation, turn])
+        case "regenerate" | "edit" | "choose":
+            return reverse(name, args=[task])
         case "task" | "task_steps" | "answer" | "stop" | "retry" | "send_now" | "take_back":
             return reverse(name, args=[task])
         case "file":

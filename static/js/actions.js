@@ -117,6 +117,37 @@ for (const name of ["htmx:response:error", "htmx:error"]) {
   });
 }
 
+// --- Editing what was said --------------------------------------------------------------------------------------------
+
+let cancelled; // id of the words whose form was closed
+
+document.addEventListener(
+  "keydown",
+  (event) => {
+    const form = event.target.closest?.(".editing");
+    if (!form || event.isComposing || event.keyCode === 229) return;
+    const saves = event.key === "Enter" && (event.ctrlKey || event.metaKey);
+    if (!saves && event.key !== "Escape") return;
+    event.preventDefault(); // Else Escape would stop a task.
+    if (saves) form.requestSubmit();
+    else form.querySelector("[data-cancel]").click();
+  },
+  true,
+);
+
+document.addEventListener("click", (event) => {
+  if (event.target.closest?.("[data-cancel]")) cancelled = event.target.closest(".editing").id;
+});
+
+document.addEventListener("htmx:after:settle", () => {
+  // Who closed the form is back where it was opened.
+  const edit = cancelled && document.getElementById(cancelled)?.querySelector(":scope > .edit");
+  if (edit) {
+    edit.focus();
+    cancelled = undefined;
+  }
+});
+
 // --- Shortcuts ------------------------------------------------------------------------------------------------------
 
 const press = (selector) => [...document.querySelectorAll(selector)].at(-1)?.click();

@@ -239,6 +239,7 @@ function start() {
       const label = button.dataset.retry === agent.value ? "Try again" : `Try again with ${title}`;
       const words = button.querySelector("span");
       if (words.textContent !== label) words.textContent = label;
+      if (button.title) button.title = label;
     }
   }
   nameRetries();
