@@ -98,8 +98,18 @@ def changed_arguments(decision: Decision, data: Mapping[str, str]) -> dict[str, 
         if not lines:
             raise WrongAnswer("A plan needs at least one step. Refuse it if you do not want it.")
         return before | {"steps": lines}
-    function = get_registry().functions.get(step.name)
-    schema = function.parameters["properties"] if function else {}
+    return read_arguments(step, data)
+
+
+def argument_fields(step: Step) -> tuple[FieldView, ...]:
+    """Of a call whose arguments can be changed; none where nobody knows its function."""
+    return tuple(_field(name, rule, step.arguments or {}) for name, rule in _schema(step).items())
+
+
+def read_arguments(step: Step, data: Mapping[str, str]) -> dict[str, Any] | None:
+    """The arguments of a call as its fields have them; None if there are none. Raises WrongAnswer."""
+    before: dict[str, Any] = step.arguments or {}
+    schema = _schema(step)
     given = {name: data[ARGUMENT + name] for name in schema if ARGUMENT + name in data}
     if not given:
         return None
@@ -158,6 +168,11 @@ def _title(decision: Decision, arguments: Mapping[str, Any]) -> str:
             return f"May “{name}” run?"
 
 
+def _schema(step: Step) -> dict[str, Any]:
+    function = get_registry().functions.get(step.name)
+    return function.parameters["properties"] if function else {}
+
+
 def _field(name: str, rule: Mapping[str, Any], arguments: Mapping[str, Any]) -> FieldView:
     value = arguments.get(name)
     kind = _kind(rule)
@@ -197,7 +212,7 @@ def _read(field: FieldView, text: str) -> Any:
         return text.replace("\r\n", "\n")
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         wanted = "a number" if field.kind == "number" else "JSON, such as [1, 2] or “text” in double quotes"
         raise WrongAnswer(f"{field.label.capitalize()}: write {wanted}.") from error
 

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from conversations import branch_views, decide, keys, servers, usage, views
+from conversations import branch_views, decide, keys, servers, task_page, usage, views
 
 urlpatterns = [
     path("", views.home, name="home"),
@@ -15,7 +15,9 @@ urlpatterns = [
     path("c/<uuid:conversation_id>/pin/", views.pin, name="pin"),
     path("c/<uuid:conversation_id>/usage/", usage.conversation_usage, name="conversation_usage"),
     path("c/<uuid:conversation_id>/older/<uuid:turn_id>/", views.older, name="older"),
-    path("t/<uuid:task_id>/", views.task, name="task"),
+    path("t/<uuid:task_id>/", task_page.task, name="task"),
+    path("t/<uuid:task_id>/task.json", task_page.task_json, name="task_json"),
+    path("t/<uuid:task_id>/fork/<int:seq>/", task_page.fork, name="fork"),
     path("t/<uuid:task_id>/steps/", views.task_steps, name="task_steps"),
     path("t/<uuid:task_id>/answer.md", views.answer, name="answer"),
     path("t/<uuid:task_id>/stop/", views.stop, name="stop"),

@@ -18,7 +18,7 @@ from django_htmx.middleware import HtmxDetails
 from conversations import actions, fragments, words
 from conversations.access import get_conversation, get_task, get_turn
 from conversations.forms import MessageForm, TitleForm
-from conversations.models import Conversation, Turn
+from conversations.models import Conversation
 from conversations.present import (
     agent_views,
     answer_text,
@@ -68,19 +68,6 @@ def older(request: Request, conversation_id: UUID, turn_id: UUID) -> HttpRespons
     if not request.htmx:
         return _chat(request, found, before)
     return render(request, "conversations/_turns.html", fragments.turns(found, before))
-
-
-@require_safe
-@login_required
-def task(request: Request, task_id: UUID) -> HttpResponse:
-    """What a task did and why, step by step."""
-    found = get_task(request.user, task_id)
-    turn = Turn.objects.filter(task=found).select_related("conversation").first()
-    view = task_views([found], every_step=True)[found.pk]
-    context: dict[str, Any] = {"task": view, "turn": turn, "conversation": None}
-    if turn is not None:
-        context["conversation"] = conversation_view(turn.conversation_id)
-    return render(request, "conversations/task.html", {**frame(request), **context})
 
 
 @require_GET

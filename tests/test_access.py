@@ -47,6 +47,8 @@ OWNED = {
     "regenerate": "post",
     "edit": "get",
     "choose": "post",
+    "fork": "post",
+    "task_json": "get",
     "decide": "get",
     "send_now": "post",
     "take_back": "post",
@@ -171,10 +173,12 @@ def path_of(
     match name:
         case "older":
             return reverse(name, args=[conversation, turn])
-        case "regenerate" | "edit" | "choose":
+        case "regenerate" | "edit" | "choose" | "task_json":
             return reverse(name, args=[task])
         case "task" | "task_steps" | "answer" | "stop" | "retry" | "send_now" | "take_back":
             return reverse(name, args=[task])
+        case "fork":
+            return reverse(name, args=[task, 1])
         case "file":
             return reverse(name, args=[resource])
         case "key_state" | "test_key" | "replace_key" | "revoke_key" | "key_models":

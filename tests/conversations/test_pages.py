@@ -391,7 +391,8 @@ def test_a_task_that_was_stopped_says_why(
 
 def test_the_page_of_a_task_tells_every_step(as_alice: Client, worked: Turn) -> None:
     page = soup(as_alice.get(reverse("task", args=[worked.task_id])))
-    assert [step["data-status"] for step in page.select(".line-step")] == ["done", "done", "failed"]
+    statuses = [(step["data-status"], step.h2.text) for step in page.select(".line-step") if step.h2]
+    assert statuses == [("done", "Said"), ("done", "Draw chart"), ("failed", "Count words"), ("done", "Answered")]
     assert page.select_one(".file-image") is not None
     assert page.select_one("script:not([src])") is None
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
 
 import pytest
 from bs4 import BeautifulSoup
@@ -19,7 +22,7 @@ from executor import actions as tasks
 from executor.core.messages import ToolCall
 from executor.decisions import WrongAnswer
 from executor.history import transcript
-from executor.models import Agent, Status, Task
+from executor.models import Agent, Decision, Status, Step, Task
 from tests.conversations.test_live import CHART, DRAW, Scene, eventually
 from tests.conversations.test_pages import HTMX, soup
 from tests.conversations.worker import answer, db, fail, hold
@@ -402,3 +405,113 @@ async def test_what_streams_is_not_taken_back_when_the_turns_are_shown_anew(scen
     assert viewer.page.text(".answer") == "Not in the rows yet."
     await work.save()
     await scene.is_quiet(work)
+
+
+# --- the time line ---------------------------------------------------------------------------------------------------
+
+
+def lines(page: BeautifulSoup) -> list[str]:
+    return [" ".join(line.text.split()) for line in page.select(".line-head h2")]
+
+
+def test_the_time_line_has_every_step_and_what_was_decided(as_alice: Client, alice: User, demo: Agent) -> None:
+    turn = worked_turn(alice, demo)
+    step = turn.task.steps.get(seq=2)
+    Decision.objects.create(
+        task=turn.task, step=step, kind="approval", status="decided", choice="allow", decided_by=alice, note="Go on."
+    )
+    page = soup(as_alice.get(reverse("task", args=[turn.task_id])))
+    assert lines(page) == ["Asked for Count words", "Count words", "Asked for Draw chart", "Draw chart", "Answered"]
+    assert "Allowed by Alice" in page.select_one(f"#step-{turn.task_id}-2 .decided").text  # type: ignore[union-attr]
+    assert "“Go on.”" in page.select_one(f"#step-{turn.task_id}-2 .decided").text  # type: ignore[union-attr]
+    assert len(page.select(".checkpoint")) == 5
+    assert len(page.select(".again")) == 5
+    tasks_page = soup(as_alice.get(reverse("task", args=[actions.send(alice, demo, "Wait").task_id])))
+    assert tasks_page.select(".again") == []
+
+
+def test_a_step_is_retried_with_other_arguments_from_its_form(as_alice: Client, alice: User, demo: Agent) -> None:
+    turn = worked_turn(alice, demo)
+    page = soup(as_alice.get(reverse("task", args=[turn.task_id])))
+    form = page.select(f"#step-{turn.task_id}-4 form.again-form")[0]
+    names = [field["name"] for field in form.select("textarea, select, input:not([type=hidden])")]
+    assert "argument-title" in names
+    given = {"what": "arguments", "argument-kind": "pie", "argument-values": "[3, 4"}
+    refused = as_alice.post(str(form["action"]), given)
+    assert refused.status_code == 422
+    again = soup(refused).select_one(f"#step-{turn.task_id}-4 details[open]")
+    assert again is not None
+    assert "Values: write JSON" in again.text
+    assert again.select_one("[name=argument-values]").text == "[3, 4"  # type: ignore[union-attr]
+    fine = given | {"argument-values": "[3, 4]", "argument-labels": '["a", "b"]', "argument-title": "Pie"}
+    response = as_alice.post(str(form["action"]), fine)
+    made = at(turn.conversation, 1)
+    assert response.headers["Location"].endswith(f"#turn-{made.pk}")
+    assert made.task.steps.get().arguments["values"] == [3, 4]  # type: ignore[index]
+    page = soup(as_alice.get(reverse("task", args=[made.task_id])))
+    assert [tag.text for tag in page.select(".line-head .tag")] == [
+        *["from the earlier variant"] * 3,
+        "pending",
+        "Arguments changed",
+    ]
+    link = page.select_one("a.tag")
+    assert link is not None
+    assert link["href"] == f"{reverse('task', args=[turn.task_id])}#step-{turn.task_id}-1"
+    assert made.task.decisions.get().choice == "allow"
+
+
+def test_a_step_is_retried_with_another_result_from_its_form(as_alice: Client, alice: User, demo: Agent) -> None:
+    turn = worked_turn(alice, demo)
+    url = reverse("fork", args=[turn.task_id, 2])
+    as_alice.post(url, {"what": "result", "result": "Three words."})
+    made = at(turn.conversation, 1)
+    assert (made.task.steps.get().status, made.task.steps.get().result) == ("done", "Three words.")
+    tasks.stop(made.task)
+    page = soup(as_alice.get(reverse("task", args=[made.task_id])))
+    assert "Result changed" in [tag.text for tag in page.select(".line-head .tag")]
+    assert as_alice.post(reverse("fork", args=[turn.task_id, 77])).status_code == 404
+    assert as_alice.post(url, {"what": "arguments", "arguments": "[" * 100_000}).status_code == 422
+    assert as_alice.post(url, {"what": "arguments", "arguments": "[]"}).status_code == 422
+
+
+def test_what_may_do_harm_says_that_it_will_run_again(as_alice: Client, alice: User, demo: Agent) -> None:
+    turn = worked_turn(alice, demo)
+    url = reverse("task", args=[turn.task_id])
+    turn.task.steps.filter(seq=2).update(effect="read")
+    turn.task.steps.filter(seq=4).update(effect="unsafe")
+    page = soup(as_alice.get(url))
+    assert "It will run again." not in page.select_one(f"#step-{turn.task_id}-2").text  # type: ignore[union-attr]
+    assert "It will run again." in page.select_one(f"#step-{turn.task_id}-4").text  # type: ignore[union-attr]
+
+
+def test_a_task_is_downloaded_whole_and_without_secrets(as_alice: Client, alice: User, demo: Agent) -> None:
+    turn = worked_turn(alice, demo)
+    Step.objects.filter(task=turn.task, seq=1).update(native={"secret": "sk-native"})
+    Decision.objects.create(task=turn.task, step=turn.task.steps.get(seq=2), kind="approval", decided_by=alice)
+    made = branches.fork(turn, 4, result="drawn by hand")
+    answer(made.task, "By hand.")
+    response = as_alice.get(reverse("task_json", args=[made.task_id]))
+    assert response.headers["Content-Disposition"] == f'attachment; filename="task-{made.task_id}.json"'
+    found = response.json()
+    assert found["v"] == 1
+    assert found["task"]["base"] == {"task": str(turn.task_id), "seq": 4}
+    assert found["task"]["input"]["parts"][0]["text"] == "Count and draw"
+    assert found["usage"]["input_tokens"] == 10
+    owners = [(step["seq"], step["task"] == str(made.task_id)) for step in found["steps"]]
+    assert owners == [(1, False), (2, False), (3, False), (4, True), (5, True)]
+    assert found["steps"][3]["result"] == "drawn by hand"
+    assert found["steps"][1]["decisions"][0]["decided_by"] == "alice"
+    assert found["steps"][1]["checkpoint"]["counters"]["tool_calls"] == 1
+    assert "native" not in response.content.decode()
+    named = set(re.findall(r"`([a-z_0-9]+)`", Path("docs/task-json.md").read_text()))
+    assert keys(found) - keys(found["task"]["input"]) - {"input"} <= named | {"input"}
+
+
+def keys(value: Any) -> set[str]:
+    """The names of all fields, but not of what functions were given and what was counted."""
+    if isinstance(value, list):
+        return set().union(*map(keys, value)) if value else set()
+    if not isinstance(value, dict):
+        return set()
+    free = ("arguments", "counters", "details")
+    return set(value).union(*(keys(item) for name, item in value.items() if name not in free))

@@ -1,0 +1,102 @@
+"""What a task did and why: its page, its document, and trying again from one of its steps."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from uuid import UUID
+
+from django.contrib.auth.decorators import login_required
+from django.http import Http404, HttpResponse
+from django.shortcuts import render
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_POST, require_safe
+
+from conversations import branches
+from conversations.access import get_task, get_turn
+from conversations.branch_views import refused, shown
+from conversations.branches import NotNow
+from conversations.cards import read_arguments
+from conversations.models import Turn
+from conversations.present import task_views
+from conversations.sidebar import conversation_view
+from conversations.timeline import Record, Typed, document, timeline, written
+from conversations.views import Request, frame
+from executor.decisions import WrongAnswer
+from executor.forks import StillAtWork, steps_of
+from executor.models import Step, Task
+
+
+@require_safe
+@login_required
+def task(request: Request, task_id: UUID) -> HttpResponse:
+    return _page(request, get_task(request.user, task_id))
+
+
+@require_safe
+@login_required
+@never_cache
+def task_json(request: Request, task_id: UUID) -> HttpResponse:
+    found = get_task(request.user, task_id)
+    response = HttpResponse(written(document(Record.of(found), _turn(found))), content_type="application/json")
+    response["Content-Disposition"] = f'attachment; filename="task-{found.pk}.json"'
+    return response
+
+
+@require_POST
+@login_required
+def fork(request: Request, task_id: UUID, seq: int) -> HttpResponse:
+    """Go on from a step: `what` is "arguments" or "result" if that is changed."""
+    turn = get_turn(request.user, task_id)
+    step = next((step for step in steps_of(turn.task) if step.seq == seq), None)
+    data = {name: str(value).replace("\x00", "\ufffd") for name, value in request.POST.items()}
+    what = data.get("what", "")
+    try:
+        made = branches.fork(turn, seq, **(_changes(step, what, data) if step else {}))
+    except (NotNow, StillAtWork) as why:
+        return refused(request, turn, str(why))
+    except WrongAnswer as error:
+        if step is None:
+            raise Http404("There is no such step.") from error
+        return _page(request, turn.task, Typed(seq, what, str(error), data))
+    return shown(request, made)
+
+
+def _changes(step: Step, what: str, data: dict[str, str]) -> dict[str, Any]:
+    match what:
+        case "arguments" if "arguments" in data:
+            return {"arguments": _parsed(data["arguments"])}
+        case "arguments":
+            return {"arguments": read_arguments(step, data)}
+        case "result":
+            return {"result": data.get("result", "").replace("\r\n", "\n")}
+        case _:
+            return {}
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise WrongAnswer(f"This is not JSON: {error}.") from error
+    if not isinstance(found, dict):
+        raise WrongAnswer('Write a JSON object: {"name": value, …}.')
+    return found
+
+
+def _page(request: Request, found: Task, typed: Typed | None = None) -> HttpResponse:
+    turn, record = _turn(found), Record.of(found)
+    context: dict[str, Any] = {
+        **frame(request),
+        "task": task_views([found], every_step=True)[found.pk],
+        "lines": timeline(record, turn, typed),
+        "base": record.task.base_id,
+        "base_seq": record.task.base_seq,
+        "turn": turn,
+        "conversation": conversation_view(turn.conversation_id) if turn else None,
+    }
+    return render(request, "conversations/task.html", context, status=422 if typed else 200)
+
+
+def _turn(found: Task) -> Turn | None:
+    return Turn.objects.filter(task=found).select_related("conversation").first()
