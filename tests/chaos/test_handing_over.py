@@ -15,7 +15,7 @@ from uuid import UUID
 
 import pytest
 
-from executor.journal import MAX_STALLED_ATTEMPTS
+from executor.journal import LEASE, MAX_STALLED_ATTEMPTS
 from tests.agentsite.conftest import eventually
 from tests.chaos.site import Row, Site
 from tests.executor.conftest import start_redis
@@ -24,8 +24,9 @@ from tests.fakes.model_server import ModelServer
 pytestmark = pytest.mark.chaos
 
 TASKS = 50
-#: Seconds within which nineteen of twenty tasks go on elsewhere. The aim is one; other work may slow the machine down.
-SOON = 5.0
+#: Seconds within which nineteen of twenty tasks go on elsewhere, also while other work slows the machine down. The aim
+#: is one, which `make chaos` measures; a task that nobody was handed would wait for its lease.
+SOON = LEASE.seconds / 2
 
 DIE = '''
 import os, signal
@@ -137,7 +138,7 @@ def test_tasks_are_taken_up_and_done_while_the_broker_is_down_also_by_a_new_work
             site.wait_for_another("worker", than=pid)
             later = alice.ask("count to 2", agent="slow")
             assert site.wait_until_over(later)["status"] == "done"
-            assert "3 steps" in alice.get(alice.conversation) or "2 steps" in alice.get(alice.conversation)
+            assert len(calls(site, later)) == 2
             broker = start_redis(tmp_path / "redis.sock")
             eventually(site.is_healthy, "all is well again")
     finally:
