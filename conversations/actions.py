@@ -152,11 +152,13 @@ def _line_up(waiting: list[Turn], moved: dict[UUID, UUID | None]) -> None:
 
 def leave_line(task: Task, **_: Any) -> None:
     """The turn of a task that is taken out of its line goes with it; those after it close up."""
-    turn = Turn.objects.filter(task=task).select_related("conversation").first()
-    if turn is None:
+    found = Turn.objects.filter(task=task).select_related("conversation")
+    if (seen := found.first()) is None:
         return
-    _LOCKED.first(conversation=turn.conversation_id)
-    turn.refresh_from_db(fields=["parent", "position"])
+    _LOCKED.first(conversation=seen.conversation_id)
+    turn = found.first()
+    if turn is None:  # Somebody was quicker.
+        return
     behind = [turn.pk]
     while behind:
         behind = list(Turn.objects.filter(parent__in=behind).values_list("pk", flat=True))

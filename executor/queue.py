@@ -53,9 +53,9 @@ def steer(task: Task) -> bool:
     the next to be answered. False, and nothing is changed, if somebody has begun it."""
     try:
         with transaction.atomic():
-            _move_up(task)
             if not Task.objects.filter(UNBEGUN, pk=task.pk).update(steers=True):
                 raise _Begun
+            _move_up(task)
             transaction.on_commit(partial(notify_soon, task.user_id, task.pk))
             transaction.on_commit(partial(wake, task.pk))  # The one before it may be over by now.
     except _Begun:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import threading
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from functools import partial
+from io import StringIO
 from itertools import pairwise
 from typing import Any
 
 import pytest
+from django.core.management import CommandError, call_command
+from django.db import connections
 from django.db.models.functions import Now
 from django.test import Client
 from django.urls import reverse
 
 from conversations import actions
 from conversations.fragments import active_task
-from conversations.models import Turn
+from conversations.models import Conversation, Turn
 from conversations.search import search
 from conversations.sidebar import conversation_view
 from executor import actions as tasks
@@ -26,6 +31,7 @@ from tests.conversations.page import Page
 from tests.conversations.test_live import PATIENCE, Scene
 from tests.conversations.test_races import at_once
 from tests.conversations.worker import db, hold
+from tests.executor.test_worker import eventually
 from users.models import User
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("redis_server")]
@@ -240,6 +246,41 @@ def test_admin_lists_where_tasks_stand(dora: User, line: list[Turn]) -> None:
     client.force_login(dora)
     page = client.get(reverse("admin:executor_task_changelist")).content.decode()
     assert "Queued · 2nd in line" in page
+
+
+def ask(text: str, conversation: Conversation, **options: Any) -> tuple[str, str, CommandError]:
+    """Standard output and error of `manage.py ask`, and how it ends: nobody answers it here."""
+    out, told = StringIO(), StringIO()
+    with pytest.raises(CommandError) as raised:
+        call_command(
+            *("ask", text, "--user", "alice", "--conversation", str(conversation.pk)),
+            stdout=out,
+            stderr=told,
+            timeout=1.5,
+            **options,
+        )
+    return out.getvalue(), told.getvalue(), raised.value
+
+
+def test_ask_says_where_its_message_stands(line: list[Turn]) -> None:
+    _, told, error = ask("Five", line[0].conversation)
+    assert "Queued · 4th in line." in told
+    assert "Queued · 4th in line. It waits for the message before it" in str(error)
+    document = json.loads(ask("Six", line[0].conversation, json=True)[0])
+    assert (document["status"], document["state"]) == ("queued", "Queued · 5th in line")
+
+
+def test_ask_says_that_its_message_was_taken_back_elsewhere(line: list[Turn]) -> None:
+    def take_back() -> None:
+        eventually(lambda: Turn.objects.filter(text="Five").exists())
+        actions.take_back(Turn.objects.get(text="Five"))
+        connections.close_all()
+
+    elsewhere = threading.Thread(target=take_back)
+    elsewhere.start()
+    _, _, error = ask("Five", line[0].conversation)
+    elsewhere.join()
+    assert "This message was taken back, or went into the answer before it" in str(error)
 
 
 # --- on pages that are open ------------------------------------------------------------------------------------------

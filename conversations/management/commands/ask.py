@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -32,6 +31,7 @@ from conversations.words import clock
 from executor.actions import stop
 from executor.models import Agent, Status, Step, Task, Worker
 from executor.registry import AgentRegistry
+from executor.states import WORKER_GONE, state_of
 from tools.models import Resource
 from users.models import User
 
@@ -40,7 +40,9 @@ POLL = 0.1
 PATIENCE = 10.0
 #: How long to wait for a task that was stopped.
 STOPPING = 10.0
-WORKER_GONE = timedelta(seconds=20)
+#: Seconds between two looks where it stands in the line.
+LINE_EVERY = 1.0
+GONE = "This message was taken back, or went into the answer before it: the conversation shows which."
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -112,9 +114,13 @@ class Command(BaseCommand):
     def _follow(self, task: Task, until: float) -> Task:
         """Until the task is over or time is up. Prints each step when it begins and when it ends."""
         complain_at = time.monotonic() + PATIENCE
-        status = task.status
+        look_at = 0.0
+        status, stands = task.status, ""
         while True:
-            task.refresh_from_db()
+            try:
+                task.refresh_from_db()
+            except Task.DoesNotExist as error:
+                raise CommandError(GONE, returncode=FAILED) from error
             self._steps.look(task)
             if not task.is_active or time.monotonic() >= until:
                 return task
@@ -124,6 +130,12 @@ class Command(BaseCommand):
                 status = task.status
                 if status == Status.RETRYING and task.not_before:
                     self._note(f"{task.error} Retrying at {clock(task.not_before)}.")
+            if task.status == Status.QUEUED and time.monotonic() >= look_at:
+                look_at = time.monotonic() + LINE_EVERY
+                state = state_of(task)
+                if state.place and state.label != stands:
+                    stands = state.label
+                    self._note(f"{stands}.")
             if task.status != Status.QUEUED:
                 complain_at = time.monotonic() + PATIENCE
             elif time.monotonic() >= complain_at:
@@ -160,6 +172,7 @@ class Command(BaseCommand):
             "conversation": str(turn.conversation_id),
             "task": str(task.pk),
             "status": task.status,
+            "state": state_of(task).label,
             "agent": agent.name,
             "steps": [
                 _step(step, [pk for pk, call in made.items() if step.call_id and call == step.call_id])
@@ -215,8 +228,9 @@ def _words(step: Step, is_new: bool, is_over: bool) -> Iterator[str]:
 
 
 def _why_queued(task: Task) -> str:
-    if task.previous is not None and task.previous.is_active:
-        return "It waits for the message before it, which is still being answered."
+    state = state_of(task)
+    if state.place:
+        return f"{state.label}. It waits for the message before it, which is still being answered."
     if Worker.objects.filter(beat_at__gt=Now() - WORKER_GONE).exists():
         return "No worker has taken it up yet; they may all be busy."
     return f"No worker is running. Start one with `manage.py up`; `manage.py doctor` says what is missing. {_folder()}"
