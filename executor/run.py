@@ -258,7 +258,8 @@ class Run:
                 self._asking = True  # From here on a hand-over need not wait.
                 if self.journal.day_limits:
                     self._question_size = accounts.size(question, toolset.specs)
-                if self._steered and await self._take_in():
+                is_last = SUMMARISE in self.journal.task.allowed  # What is said now is for the task after it.
+                if self._steered and not is_last and await self._take_in():
                     raise Steered
                 if not self._begun:
                     await self._begin_step()

@@ -12,7 +12,7 @@ from django.contrib.auth.models import Group
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from executor import accounts, actions, decisions
+from executor import accounts, actions, decisions, queue
 from executor.accounts import DayLimits, Reservation
 from executor.core.errors import LimitReached, LLMError
 from executor.core.events import Finished
@@ -304,6 +304,18 @@ def test_a_summary_calls_nothing_whatever_the_model_wants(
     assert run(task) == Status.STOPPED
     assert functions() == ["look"]
     assert steps(task)[-1] == ("model", "done")
+
+
+def test_a_message_that_was_to_go_into_the_task_is_not_swallowed_by_the_summary(
+    make_task: MakeTask, scripted: MakeScript, functions: Functions, alice: User
+) -> None:
+    task = make_task("Go.", scripted(look("a"), say("I looked.")), max_iterations=1)
+    run(task)
+    after = make_task("Wait!", previous=task)
+    queue.steer(after)
+    decisions.summarise(asked(task), alice)
+    assert run(task) == Status.STOPPED
+    assert Task.objects.filter(pk=after.pk, status=Status.QUEUED).exists()
 
 
 def test_a_summary_is_asked_for_again_by_the_next_worker_but_not_twice(
