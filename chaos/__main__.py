@@ -47,7 +47,7 @@ def main() -> int:
         if arguments.database == "postgres":
             server = Postgres()
             stack.callback(server.close)
-            more["DATABASE_POOL"] = "12"
+            more["DATABASE_POOL"] = "24"
         models = stack.enter_context(Flaky(Random(f"{seed} models")))
         site: Site = PostgresSite(folder / "data", server, **more) if server else Site(folder / "data", **more)
         with site:

@@ -140,7 +140,7 @@ class Disturber:
             case "worker" if able:
                 self._kill(self._random.choice(able), "kill -9")
             case "drain" if able:
-                pid = self._random.choice(able)
+                pid = max(able, key=lambda pid: len(self._held(pid)))  # Who holds nothing has nothing to hand over.
                 self._draining.add(pid)
                 self._remember("SIGTERM", pid)
                 os.kill(pid, signal.SIGTERM)
@@ -206,12 +206,16 @@ class Disturber:
     # --- what came of it ---------------------------------------------------------------------------------------------
 
     def _remember(self, how: str, pid: int) -> None:
+        self._lost.append((how, time.time(), self._held(pid)))
+
+    def _held(self, pid: int) -> dict[str, int]:
+        """The tasks that a process has, with their fences; none where the database does not say."""
         try:
-            held = dict(Task.objects.filter(status__in=HELD, owner__contains=f":{pid}:").values_list("pk", "fence"))
+            found = Task.objects.filter(status__in=HELD, owner__contains=f":{pid}:").values_list("pk", "fence")
+            return {str(pk): fence for pk, fence in found}
         except DatabaseError:
             connections.close_all()
-            return
-        self._lost.append((how, time.time(), {str(pk): fence for pk, fence in held.items()}))
+            return {}
 
     def boundaries(self) -> Counter[str]:
         return Counter(
