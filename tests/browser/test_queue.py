@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
-from playwright.sync_api import Locator, Route, expect
+from playwright.sync_api import BrowserContext, Locator, Route, expect
 
-from tests.browser.tab import Tab, call, difference, numbered
+from tests.browser.conftest import CAST
+from tests.browser.tab import PATIENCE, Tab, call, difference, numbered
+from tests.browser.test_decisions import enter
+from tests.chaos.site import PASSWORD, Site
 from tests.fakes.model_server import ModelServer
 from tests.fakes.script import Turn
 
@@ -151,3 +155,79 @@ def test_the_line_is_used_with_the_keyboard_and_on_a_phone(somebody: Callable[..
     expect(tab.composer).to_be_focused()
     stop(tab)
     tab.wait_until_over()
+
+
+# --- functions that wait, or never end -------------------------------------------------------------------------------
+
+
+FUNCTIONS = '''
+import time
+from tools.core.function import function
+
+@function(approval=False, timeout=600)
+def run_forever() -> str:
+    """Do something that never ends."""
+    while True:
+        time.sleep(0.1)
+
+def send_mail(to: str) -> str:
+    """Send a mail.
+
+    Args:
+        to: Who gets it.
+    """
+    return "sent"
+'''
+
+
+@pytest.fixture
+def office(tmp_path: Path, _model_server: ModelServer) -> Iterator[Site]:
+    folder = tmp_path / "data" / "functions"
+    folder.mkdir(parents=True)
+    (folder / "office.py").write_text(FUNCTIONS)
+    with Site(tmp_path / "data") as site:
+        assert site.address
+        site.python(CAST.format(password=PASSWORD, people=1, base_url=_model_server.base_url))
+        yield site
+
+
+def test_stop_ends_a_task_in_an_endless_function_within_two_seconds_and_the_line_goes_on(
+    office: Site, open_browser: Callable[..., BrowserContext], stranger: Callable[..., Tab], tmp_path: Path
+) -> None:
+    tab = enter(office, open_browser(), stranger)
+    tab.say("Run", Turn("I run now.", calls=(call("run_forever"),)))
+    expect(tab.find(".task[data-active] .state")).to_have_text("Run forever", timeout=PATIENCE)
+    tab.say("And then?", Turn("I am here."))
+    began = time.monotonic()
+    tab.composer.press("Escape")
+    expect(tab.tasks.first).to_have_attribute("data-status", "stopped")
+    assert time.monotonic() - began < 2
+    expect(tab.tasks.first).to_contain_text("Stopped by you.")
+    tab.wait_until_over()
+    assert tab.words() == "I am here."
+    tab.find(".work > summary").first.click()
+    expect(tab.find(".step[data-status=unknown]")).to_contain_text("may have run")
+    # The thread goes on for ever; the site stops all the same.
+    began = time.monotonic()
+    office.__exit__()
+    assert time.monotonic() - began < 15
+    tab.expects("WebSocket", "ERR_CONNECTION_REFUSED", "failed")
+
+
+def test_a_message_waits_for_the_answer_above_and_goes_in_with_it(
+    office: Site, open_browser: Callable[..., BrowserContext], stranger: Callable[..., Tab]
+) -> None:
+    tab = enter(office, open_browser(), stranger)
+    tab.say("Invite Bob", Turn("I will write to Bob.", calls=(call("send_mail", to="bob"),)))
+    expect(tab.find(".decision")).to_be_visible(timeout=PATIENCE)
+    tab.say("And Carol, too", Turn("Bob is invited; Carol comes next."))
+    state = tab.find(".task[data-status=queued] .state")
+    expect(state).to_have_text("Waits for your answer above")
+    button(tab, "Send now", "And Carol").click()
+    expect(state).to_have_text("Goes in when you have answered above")
+    check_equal(tab)
+    tab.page.get_by_role("button", name="Allow once").click()
+    expect(tab.answer).to_have_text("Bob is invited; Carol comes next.", timeout=PATIENCE)
+    tab.wait_until_over()
+    assert texts(tab) == ["Invite Bob"]
+    expect(tab.find(".meanwhile .bubble")).to_contain_text("And Carol, too")
