@@ -24,6 +24,7 @@ from executor.core.llms.base import Endpoint
 from executor.core.llms.demo import Demo
 from executor.core.llms.factory import create_llm
 from executor.core.messages import Message, ToolCall, ToolResult, ToolSpec, assistant, system, tool, user
+from executor.core.summary import summarise
 from tests.executor.core.demo_conversation import FUNCTIONS, Conversation
 
 FOX = "Analyse the text 'the quick brown fox jumps over the lazy dog' and draw its statistics"
@@ -711,3 +712,13 @@ async def test_ten_megabytes_are_read_to_the_bound_and_that_is_said() -> None:
     assert time.process_time() - started < 5
     assert len(conversation.arguments("text_statistics")["text"]) <= 20_000
     assert "first 20,000 characters" in answer
+
+
+async def test_at_a_limit_it_says_what_was_done() -> None:
+    calls = [ToolCall(f"call-{n}", name, {}) for n, name in enumerate(("calculate", "calculate", "draw_chart"))]
+    earlier = [user("Count to 3."), assistant("", calls[0]), tool(ToolResult("call-0", "calculate", "1"))]
+    results = [ToolResult(call.id, call.name, "1") for call in calls]
+    transcript = [*earlier, user("Do 9 steps."), assistant("", *calls), tool(*results)]
+    events = [event async for event in summarise(Demo(Endpoint("")), transcript)]
+    assert isinstance(events[-1], Finished)
+    assert "What I called so far: `calculate` (2), `draw_chart`." in events[-1].message.text

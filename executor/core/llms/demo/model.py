@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import re
+from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any, ClassVar
 
@@ -28,12 +29,15 @@ from executor.core.llms.demo.skills.help import Help
 from executor.core.llms.demo.writing import clean
 from executor.core.llms.parameters import Parameter
 from executor.core.messages import File, Message, ToolCall, ToolSpec, assistant
+from executor.core.summary import ASKED
 
 logger = logging.getLogger(__name__)
 
 #: Earlier messages that a follow-up may refer to.
 REMEMBERED = 20
 
+#: A result, as who is asked for a summary reads it.
+_DONE = re.compile(r"^\[(\w+) (?:gave|failed with): ", re.MULTILINE)
 _LABEL = (
     "---\n\n*Demonstration: fixed rules in place of a language model. The function calls and their results are real.*"
 )
@@ -77,6 +81,8 @@ def answer(messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Message:
     asked = [index for index, message in enumerate(messages) if message.role == "user"]
     if not asked:
         return assistant("Ask me something, and I will see which functions help.")
+    if messages[-1].text == ASKED:
+        return assistant(_summary(messages[:-1]))
     names = {spec.name for spec in tools}
     all_rounds = rounds(messages)
     goals: tuple[Goal, ...] = ()
@@ -92,6 +98,14 @@ def answer(messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Message:
     if not step.wants:
         text += _footer(messages[asked[-1]], first=len(asked) == 1, introduced=isinstance(goal, Help))
     return assistant(text, *_calls(step, messages))
+
+
+def _summary(messages: Sequence[Message]) -> str:
+    """What was done since the last request, as far as results tell."""
+    since = max((at for at, one in enumerate(messages) if one.role == "user" and not _DONE.match(one.text)), default=0)
+    done = [name for message in messages[since:] for name in _DONE.findall(message.text)]
+    calls = ", ".join(f"`{name}` ({count})" if count > 1 else f"`{name}`" for name, count in Counter(done).items())
+    return f"I reached a limit before I was done. What I called so far: {calls or 'nothing'}. The rest is left to do."
 
 
 def _calls(step: Step, messages: Sequence[Message]) -> list[ToolCall]:
