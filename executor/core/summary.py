@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
 from executor.core.events import Failed, Finished, LoopEvent, ModelAsked
 from executor.core.llms.base import BaseLlm
-from executor.core.messages import Message, Part, Text, ToolCall, ToolResult, user
+from executor.core.messages import File, Message, Text, ToolCall, ToolResult, user
 from executor.core.retry import stream_with_retry
 
 ASKED = (
@@ -33,13 +34,15 @@ async def summarise(llm: BaseLlm, transcript: Sequence[Message]) -> AsyncGenerat
 
 def _told(message: Message) -> Message:
     """Calls and results as words: not every provider takes them where no functions are offered."""
-    parts: list[Part] = []
+    said, files = [], []
     for part in message.parts:
         match part:
+            case Text(text):
+                said.append(text)
             case ToolCall(_, name, arguments, raw):
-                parts.append(Text(f"\n[It called {name} with {raw if arguments is None else arguments}.]"))
+                said.append(f"[It called {name} with {raw if arguments is None else json.dumps(arguments)}.]")
             case ToolResult(_, name, content, is_error):
-                parts.append(Text(f"[{name} {'failed with' if is_error else 'gave'}: {content}]\n"))
-            case _:
-                parts.append(part)
-    return Message("user" if message.role == "tool" else message.role, tuple(parts))
+                said.append(f"[{name} {'failed with' if is_error else 'gave'}: {content}]")
+            case File():
+                files.append(part)
+    return Message("user" if message.role == "tool" else message.role, (Text("\n".join(said)), *files))

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from executor import decisions
 from executor.models import Status, Step, Task
 from tests.executor.conftest import MakeTask, claimed
 from tests.executor.test_run import execute
@@ -139,3 +140,22 @@ def test_a_key_that_is_refused_says_so_and_is_shown_nowhere(
     task.refresh_from_db()
     assert (task.status, task.error_kind) == (Status.FAILED, "auth")
     assert f"sk-of-alice-for-{provider}" not in json.dumps([*task.steps.values(), *Task.objects.values()], default=str)
+
+
+@pytest.mark.parametrize("provider", MODELS)
+def test_every_provider_takes_a_note_of_the_loop_guard_and_the_question_for_a_summary(
+    provider: str, make_task: MakeTask, model_server: ModelServer
+) -> None:
+    again = [Turn(reasoning=f"Hm {n}.", calls=(calculate("6*7"),)) for n in range(4)]
+    model_server.script([*again, Turn(reasoning="Enough.", text="It was 42 each time.")])
+    task = make_task("Go.", functions=["calculate"], max_iterations=4, **agent(provider, model_server))
+    execute(claimed(task))
+    decisions.summarise(task.decisions.get(), task.user)
+    execute(claimed(task))
+    task.refresh_from_db()
+    assert (task.status, task.steps.latest("seq").text) == (Status.STOPPED, "It was 42 each time.")
+    asked = [json.dumps(request.body) for request in model_server.asked]
+    assert ["go in circles" in question for question in asked] == [False, False, False, True, False]
+    assert "You cannot call functions any more" in asked[-1]
+    assert "[calculate gave: " in asked[-1]
+    assert not model_server.left_over
