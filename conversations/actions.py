@@ -94,7 +94,9 @@ def retry(turn: Turn, agent: Agent | None = None) -> bool:
     Not where another variant is shown: what is at work is always on the page.
     """
     with transaction.atomic():
-        done = turn.shown and retry_task(turn.task, agent.current_version() if agent else None)
+        _LOCKED.first(conversation=turn.conversation_id)
+        is_shown = Turn.objects.filter(pk=turn.pk, shown=True).exists()
+        done = is_shown and retry_task(turn.task, agent.current_version() if agent else None)
         if done and agent:
             Conversation.objects.filter(pk=turn.conversation_id).update(agent=agent)
     return done

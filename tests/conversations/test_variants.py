@@ -26,6 +26,7 @@ from executor.models import Agent, Decision, Status, Step, Task
 from tests.conversations.test_live import CHART, DRAW, Scene, eventually
 from tests.conversations.test_pages import HTMX, soup
 from tests.conversations.worker import answer, db, fail, hold
+from tests.executor.conftest import in_threads
 from tests.executor.test_journal import answer as say
 from tests.executor.test_journal import result
 from users.models import User
@@ -147,6 +148,29 @@ def test_another_agent_answers_and_one_that_is_gone_does_not(talk: Conversation,
     Agent.objects.filter(pk=demo.pk).update(enabled=False)
     with pytest.raises(NotNow, match="not available any more"):
         branches.edit(at(talk, 2), "Anything")
+
+
+def test_of_variants_made_at_once_one_is_made(talk: Conversation) -> None:
+    turn = at(talk, 2)
+
+    def again(number: int) -> str:
+        try:
+            branches.edit(Turn.objects.get(pk=turn.pk), f"Number {number}")
+        except NotNow:
+            return "refused"
+        return "made"
+
+    assert sorted(in_threads(6, again)) == ["made"] + ["refused"] * 5
+    assert talk.turns.filter(position=2).count() == 2
+    assert talk.turns.filter(position=2, shown=True).count() == 1
+
+
+def test_a_reviewer_sees_every_variant(client: Client, talk: Conversation, dora: User) -> None:
+    branches.edit(at(talk, 3), "Question 3, otherwise")
+    client.force_login(dora)
+    page = client.get(reverse("admin:conversations_conversation_change", args=[talk.pk])).content.decode()
+    assert page.count("another variant is shown") == 1
+    assert "Question 3, otherwise" in page
 
 
 def test_where_a_variant_is_taken_back_the_one_before_is_shown_again(talk: Conversation) -> None:
