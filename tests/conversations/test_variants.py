@@ -19,8 +19,11 @@ from conversations import actions, branches
 from conversations.branches import NotNow
 from conversations.models import Conversation, Turn
 from executor import actions as tasks
+from executor.actions import create_task
 from executor.core.messages import ToolCall
+from executor.core.messages import user as user_message
 from executor.decisions import WrongAnswer
+from executor.hints import notify
 from executor.history import transcript
 from executor.models import Agent, Decision, Status, Step, Task
 from tests.conversations.test_live import CHART, DRAW, Scene, eventually
@@ -208,13 +211,12 @@ def worked_turn(alice: User, demo: Agent, conversation: Conversation | None = No
 
 
 def test_searching_finds_variants_and_quotes_what_is_shown(as_alice: Client, talk: Conversation) -> None:
-    edited = branches.edit(at(talk, 3), "Question 3 about tortoises")
-    answer(edited.task, "Slow.")
-    branches.choose(talk.turns.get(text="Question 3"))
+    answer(branches.edit(at(talk, 3), "3 questions about tortoises").task, "Slow.")
+    answer(branches.edit(at(talk, 3), "Question 3 about hares").task, "Fast.")
     found = soup(as_alice.get(reverse("search"), {"q": "tortoises"}))
     assert "tortoises" in found.select_one(".result").text  # type: ignore[union-attr]
-    found = soup(as_alice.get(reverse("search"), {"q": "Question 3"}))
-    assert "tortoises" not in found.select_one(".result").text  # type: ignore[union-attr]
+    found = soup(as_alice.get(reverse("search"), {"q": "3"}))
+    assert "hares" in found.select_one(".result-snippet").text  # type: ignore[union-attr]
 
 
 # --- the page --------------------------------------------------------------------------------------------------------
@@ -356,6 +358,27 @@ async def test_every_open_page_shows_the_branch_that_was_made(scene: Scene) -> N
     await eventually(lambda: viewer.seen(".variants") == "Variant 1/2")
     await scene.is_quiet()
     assert [bubble.text for bubble in other.page.soup.select(".bubble")] == ["Hello", "More?"]
+
+
+async def test_a_variant_is_not_put_below_the_one_that_it_replaces(scene: Scene) -> None:
+    """Also where a page hears of its task before it hears of the branch."""
+    first = await answered(scene, "Hello", "Hi.")
+    viewer = await scene.watch(first.conversation)
+    await scene.is_quiet()
+
+    def beside() -> Turn:
+        task, _ = create_task(scene.alice, first.task.agent_version, user_message("Good evening"))
+        turn = Turn.objects.create(conversation=first.conversation, task=task, position=1, text="Good evening")
+        branches._show(turn)
+        return turn
+
+    turn = await db(beside)
+    await notify(scene.alice.pk, turn.task_id)
+    await eventually(lambda: not viewer.seen("#stop") and viewer.page.soup.select_one("#stop") is not None)
+    assert [bubble.text for bubble in viewer.page.soup.select(".bubble")] == ["Hello"]
+    await db(branches._tell, turn)
+    await eventually(lambda: viewer.seen(".bubble") == "Good evening")
+    await scene.is_quiet()
 
 
 async def test_a_page_that_was_away_comes_back_to_the_branch_that_is_shown(scene: Scene) -> None:

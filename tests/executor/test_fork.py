@@ -186,6 +186,16 @@ def test_a_fork_can_be_forked_before_and_after_where_it_was(eight: Task, scripte
     assert list(before.steps.values_list("seq", flat=True)) == [2, 3]
 
 
+def test_a_fork_and_its_base_are_told_apart_when_both_are_asked_for(eight: Task) -> None:
+    task, later = fork(eight, 4), fork(eight, 8)
+    found = history.whole([eight, task, later], Step.objects.all())
+    assert [[step.seq for step in found[one.pk]] for one in (eight, task, later)] == [
+        [1, 2, 3, 4, 5, 6, 7, 8],
+        [1, 2, 3, 4],
+        [1, 2, 3, 4, 5, 6, 7],
+    ]
+
+
 def test_what_goes_on_from_a_fork_knows_all_of_it(eight: Task, make_task: MakeTask, scripted: MakeScript) -> None:
     task = other_script(fork(eight, 4, result="Cheese."), scripted(say("Cheese, then.")))
     run(task)
