@@ -304,6 +304,20 @@ def test_a_fork_shows_the_steps_and_files_that_it_shares(as_alice: Client, alice
     assert page.select(".task > .files img") == []
 
 
+def test_every_answer_can_be_given_once_more_and_its_steps_lead_to_the_time_line(
+    as_alice: Client, alice: User, demo: Agent
+) -> None:
+    turn = worked_turn(alice, demo)
+    failed = actions.send(alice, demo, "Fail", turn.conversation)
+    fail(failed.task, "It broke.")
+    waiting = actions.send(alice, demo, "Wait", turn.conversation)
+    page = soup(as_alice.get(turn.conversation.get_absolute_url()))
+    assert page.select_one(f"#work-{turn.task_id} > a")["href"] == reverse("task", args=[turn.task_id])  # type: ignore[index]
+    again = [button["formaction"] for button in page.select(".regenerate")]
+    assert again == [reverse("regenerate", args=[turn.task_id])]  # What failed goes on by its own button.
+    assert page.select(f"#task-{waiting.task_id} .foot-actions") == []
+
+
 def test_pages_with_and_without_variants_take_as_many_queries(as_alice: Client, talk: Conversation) -> None:
     def queries() -> int:
         with CaptureQueriesContext(connection) as captured:
