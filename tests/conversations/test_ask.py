@@ -217,7 +217,7 @@ Agent.objects.get_or_create(name="asking", defaults=dict(title="Asking", provide
         assert done.returncode == 1
         assert "May “Calculate” run?" in done.stderr
         assert re.search(r"It waits for you at /d/\d+/ in the browser\.", done.stderr)
-        assert "It is not over yet (waiting for you)" in done.stderr
+        assert "it waits for you and goes on when you have decided" in done.stderr
 
     def test_answers_every_suggestion_that_is_shipped(self, site: Site) -> None:
         (row,) = site.rows("SELECT suggestions FROM executor_agent WHERE name = 'demo'")

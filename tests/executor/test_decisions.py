@@ -8,7 +8,6 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
-from asgiref.sync import sync_to_async
 from django.contrib.auth.models import Group
 from django.db.models.functions import Now
 
@@ -16,6 +15,7 @@ from executor import actions, decisions
 from executor.core.events import Finished
 from executor.core.limits import Spent
 from executor.core.messages import Message, ToolCall, assistant
+from executor.database import in_database
 from executor.decisions import TooLate, WrongAnswer
 from executor.history import OUTCOME_UNKNOWN
 from executor.journal import Journal, LeaseLost
@@ -208,9 +208,9 @@ def test_an_answer_while_other_calls_still_run_is_not_lost(
 
     async def answer_soon(_: object) -> None:
         pending = Decision.objects.filter(task=task, status=Decision.Status.PENDING)
-        while not await pending.aexists():  # noqa: ASYNC110
+        while not await in_database(pending.exists):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-        await sync_to_async(lambda: decisions.allow(asked(task), alice))()
+        await in_database(lambda: decisions.allow(asked(task), alice))
 
     execute(claimed(task), answer_soon)
     task.refresh_from_db()

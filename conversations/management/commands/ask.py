@@ -242,6 +242,8 @@ def _folder() -> str:
 
 def _outcome(task: Task) -> str:
     """Why there is no complete answer."""
+    if task.status == Status.WAITING:
+        return "It is not over yet: it waits for you and goes on when you have decided."
     if task.is_active:
         reason = _why_queued(task) if task.status == Status.QUEUED else ""
         return f"It is not over yet ({task.get_status_display().lower()}) and will go on by itself. {reason}".strip()
