@@ -607,7 +607,10 @@ class Journal:
         self._counts["stalled_attempts"] = 0
         with self._transaction():
             Task.objects.filter(pk=self.task_id).update(
-                status=_unless_stopping(Status.QUEUED), owner="", lease_until=Now()
+                status=_unless_stopping(Status.QUEUED),
+                owner="",
+                # What is being stopped is taken up as what lost its worker is; what is queued has no lease.
+                lease_until=Case(When(status=Status.STOPPING, then=Now()), default=None),
             )
             self._settle()
 

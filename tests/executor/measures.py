@@ -10,9 +10,9 @@ from django.db import connection
 from executor.core.events import Finished, ToolFinished
 from executor.core.limits import Spent
 from executor.core.messages import ToolCall, ToolResult, Usage, assistant
-from executor.journal import Journal, claim
-from executor.models import Task
-from tests.executor.conftest import in_threads
+from executor.journal import Journal, LeaseLost, claim
+from executor.models import Status, Step, Task
+from tests.executor.conftest import claimed, in_threads, taken_over
 
 CLAIMERS = 16
 #: Steps of a task, and how many such tasks make as many steps together.
@@ -28,6 +28,20 @@ def contest(task_ids: Sequence[UUID]) -> list[list[UUID]]:
         return [journal.task_id for pk in order if (journal := claim(pk, f"worker {index}"))]
 
     return in_threads(CLAIMERS, want_all)
+
+
+def refused(task_ids: Sequence[UUID]) -> int:
+    """How many of those who lost a task cannot write any more."""
+    count = 0
+    for pk in task_ids:
+        Task.objects.filter(pk=pk).update(status=Status.QUEUED)
+        zombie = claimed(Task.objects.get(pk=pk), "zombie")
+        taken_over(zombie.task)
+        try:
+            zombie.begin_model()
+        except LeaseLost:
+            count += not Step.objects.filter(task=pk).exists()
+    return count
 
 
 def bytes_per_step(make_task: Callable[[], Task]) -> dict[int, float]:

@@ -19,7 +19,7 @@ from executor.history import OUTCOME_UNKNOWN, transcript
 from executor.journal import Journal, LeaseLost, claim, give_up, heartbeat
 from executor.models import Checkpoint, DayAccount, Decision, Status, Step, Task
 from tests.executor.conftest import MakeTask, claimed, in_threads, taken_over, values, worker_dies
-from tests.executor.measures import bytes_per_step, contest
+from tests.executor.measures import bytes_per_step, contest, refused
 from tests.executor.scripted import call
 from tools.core.context import NewFile
 from tools.core.function import describe, function
@@ -89,6 +89,11 @@ def test_of_sixteen_who_want_two_hundred_tasks_each_task_has_one_who_gets_it(mak
     for index, each in enumerate(won):
         for task in Task.objects.filter(pk__in=each):
             assert (task.owner, task.fence, task.attempts) == (f"worker {index}", 1, 1)
+
+
+def test_of_those_who_lost_a_task_nobody_writes_into_it(make_task: MakeTask) -> None:
+    first = make_task()
+    assert refused([first.pk, make_again(first).pk]) == 2
 
 
 def test_of_sixteen_who_want_to_take_over_the_same_task_one_gets_it(make_task: MakeTask) -> None:
@@ -258,6 +263,8 @@ def test_what_is_given_back_can_be_had_at_once_with_nothing_left_open(make_task:
     journal.save_partial(journal.begin_model(), "Half an", "")
     journal.release()
     assert statuses(task) == [("model", "failed")]
+    task.refresh_from_db()
+    assert (task.owner, task.lease_until) == ("", None)
     assert claimed(task, "another").fence == 2
 
 
