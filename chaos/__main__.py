@@ -117,7 +117,7 @@ def play(
 def measure() -> dict[str, Any]:
     """What tests hold as well, on the database as it is now. Nobody else is at work any more."""
     from executor.models import Status, Task
-    from tests.executor.measures import bytes_per_step, contest
+    from tests.executor.measures import bytes_per_step, contest, refused
 
     first = Task.objects.earliest("created_at")
 
@@ -127,12 +127,18 @@ def measure() -> dict[str, Any]:
     wanted = [make_task().pk for _ in range(200)]
     won = contest(wanted)
     single = sum(sum(pk in each for each in won) == 1 for pk in wanted)
+    late = refused(wanted)
     Task.objects.filter(pk__in=wanted).update(status=Status.STOPPED)
-    return {"claims": f"{single} of {len(wanted)} tasks had one winner", "bytes": bytes_per_step(make_task)}
+    return {
+        "claims": f"{single} of {len(wanted)} tasks had one winner",
+        "late": f"{late} of {len(wanted)} were refused",
+        "bytes": bytes_per_step(make_task),
+    }
 
 
 def wait_for_rest(within: float) -> bool:
     from django.db import Error as DatabaseError
+    from django.db import connections
 
     from executor.models import ACTIVE, Task
 
@@ -142,8 +148,8 @@ def wait_for_rest(within: float) -> bool:
             quiet = 0 if Task.objects.filter(status__in=ACTIVE).exists() else quiet + 1
             if quiet > 3:  # Whoever tries something again has done it by now.
                 return True
-        except DatabaseError:
-            pass
+        except DatabaseError:  # Of a connection that was cut while the site was killed.
+            connections.close_all()
         time.sleep(0.2)
     return False
 
@@ -180,6 +186,7 @@ def report(seed: int, verdict: Any, facts: dict[str, Any]) -> None:
         rows.append((f"time to resume after {how}", said))
     rows.append(("said by workers", words(facts["complaints"]) or "nothing odd"))
     rows.append(("16 who want 200 tasks", facts["claims"]))
+    rows.append(("writes of those who lost them", facts["late"]))
     sizes = ", ".join(f"{size:.0f} at {steps:,} steps" for steps, size in facts["bytes"].items())
     rows.append(("bytes per step in the database", sizes))
     say(f"\n| seed {seed} | |\n|---|---|")

@@ -15,9 +15,12 @@ import redis
 from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import connections
+from kombu.exceptions import OperationalError
 
+from agentsite.celery import app
 from chaos import faults
 from chaos.world import Nursery, lines
+from executor.hints import BELL
 from executor.journal import LEASE
 from executor.models import ACTIVE, HELD, Decision, Step, Task
 from tests.chaos.postgres import Postgres
@@ -88,7 +91,7 @@ class Disturber:
             if now < next_kill or self._count() >= self._wanted:
                 continue
             next_kill = now + self._random.expovariate(1 / pause)
-            with suppress(DatabaseError, redis.RedisError, psycopg.Error, OSError):
+            with suppress(DatabaseError, redis.RedisError, psycopg.Error, OSError, OperationalError):
                 self._do(self._todo.pop() if self._todo else self._any())
 
     def calm_down(self) -> None:
@@ -159,7 +162,9 @@ class Disturber:
                 self._redis(lambda client: client.client_kill_filter(_type="pubsub"))
             case "bells":
                 ids = [str(pk) for pk in Task.objects.filter(status__in=ACTIVE).values_list("pk", flat=True)]
-                self._redis(lambda client: [client.publish("agentsite:tasks", pk) for pk in ids * 2])
+                self._redis(lambda client: [client.publish(BELL, pk) for pk in ids * 2])
+                for pk in ids[:5]:
+                    app.send_task("executor.execute", [pk])
             case "connections" if self._server:
                 self._cut_connections()
             case "database" if self._server and self._is_time(what, DATABASE_PATIENCE):
