@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +11,7 @@ from uuid import UUID
 
 from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Page, Request, Response, expect
 
+from tests.agentsite.conftest import ROOT
 from tests.chaos.site import Site
 from tests.fakes.script import Call, Turn
 
@@ -188,6 +190,13 @@ class Tab:
 
     def words(self) -> str:
         return " ".join((self.answer.text_content() or "").split())
+
+    def photograph(self, name: str) -> None:
+        """Take the picture docs/images/<name>.png, with SCREENSHOTS=1 only."""
+        if os.environ.get("SCREENSHOTS") == "1":
+            self.page.mouse.move(0, 0)
+            self.page.wait_for_timeout(400)  # Colours fade, pictures decode.
+            self.page.screenshot(path=ROOT / "docs" / "images" / f"{name}.png")
 
     # --- looking closely ---------------------------------------------------------------------------------------------
 

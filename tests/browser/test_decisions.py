@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,7 +18,6 @@ from tests.fakes.script import Turn
 
 pytestmark = pytest.mark.browser
 
-SHOTS = os.environ.get("DECISION_SHOTS", "")
 FUNCTIONS = '''
 import time
 from pathlib import Path
@@ -83,11 +81,6 @@ def enter(site: Site, context: BrowserContext, stranger: Callable[..., Tab]) -> 
     return stranger(context, "person0", site)
 
 
-def shoot(tab: Tab, name: str) -> None:
-    if SHOTS:
-        tab.page.screenshot(path=f"{SHOTS}/{name}.png")
-
-
 def is_as_fresh(tab: Tab) -> None:
     live = tab.outline()
     tab.reload()
@@ -95,15 +88,20 @@ def is_as_fresh(tab: Tab) -> None:
 
 
 def test_an_approval_outlives_a_restart_of_everything_and_runs_with_what_the_person_changed(
-    office: Site, place: Path, open_browser: Callable[..., BrowserContext], stranger: Callable[..., Tab]
+    office: Site,
+    place: Path,
+    model_server: ModelServer,
+    open_browser: Callable[..., BrowserContext],
+    stranger: Callable[..., Tab],
 ) -> None:
     context = open_browser()
     tab = enter(office, context, stranger)
-    tab.say("Invite Bob", Turn("I will write to Bob.", calls=(MAIL,)), Turn("Bob is invited."))
+    model_server.script([Turn("I will write to Bob.", calls=(MAIL,)), Turn("Bob is invited.")])
+    tab.say("Invite Bob for Friday")
     card = tab.find(".decision")
     expect(card).to_contain_text("May “Send mail” run?", timeout=PATIENCE)
     expect(tab.find(".state")).to_have_text("Waiting for you")
-    shoot(tab, "approval")
+    tab.photograph("approval")
     is_as_fresh(tab)
     path = tab.path
     tab.page.goto("about:blank")
@@ -114,7 +112,7 @@ def test_an_approval_outlives_a_restart_of_everything_and_runs_with_what_the_per
         tab.go(path)
         tab.page.get_by_text("Change the arguments").click()
         tab.page.get_by_label("text", exact=False).last.fill("Dear Bob,\nshall we meet on Thursday?")
-        shoot(tab, "approval-edit")
+        tab.photograph("approval-edit")
         assert ledger(place) == []
         tab.page.get_by_role("button", name="Allow once").click()
         expect(tab.answer).to_have_text("Bob is invited.", timeout=PATIENCE)
@@ -133,7 +131,6 @@ def test_what_is_typed_in_a_card_survives_everything_that_happens_around_it(
     expect(tab.find(".decision")).to_have_count(2, timeout=PATIENCE)
     answer = tab.page.get_by_label("Your answer")
     answer.fill("Saturday, if Bob")
-    shoot(tab, "two-cards")
     tab.page.get_by_text("Change the arguments").click()
     assert findings(tab) == []
     tab.page.get_by_label("A note for the agent").fill("No, because")
@@ -151,15 +148,19 @@ def test_what_is_typed_in_a_card_survives_everything_that_happens_around_it(
     is_as_fresh(tab)
 
 
-def test_a_refused_argument_says_why_and_the_card_stays(
-    office: Site, open_browser: Callable[..., BrowserContext], stranger: Callable[..., Tab]
+def test_a_refused_plan_says_why_and_the_card_stays(
+    office: Site,
+    model_server: ModelServer,
+    open_browser: Callable[..., BrowserContext],
+    stranger: Callable[..., Tab],
 ) -> None:
     tab = enter(office, open_browser(viewport={"width": 390, "height": 844}, color_scheme="dark"), stranger)
     tab.expects("422")
     plan = call("propose_plan", goal="A party for Bob", steps=["Ask his friends", "Book the garden", "Bake a cake"])
-    tab.say("Plan a party", Turn(calls=(plan,)), Turn("Off we go."))
+    model_server.script([Turn(calls=(plan,)), Turn("Off we go.")])
+    tab.say("Plan a party for Bob")
     expect(tab.find(".plan li")).to_have_count(3, timeout=PATIENCE)
-    shoot(tab, "plan-phone-dark")
+    tab.photograph("plan")
     assert findings(tab) == []
     assert tab.run(TOO_WIDE) <= 0
     tab.page.get_by_text("Change the plan").click()
@@ -173,16 +174,21 @@ def test_a_refused_argument_says_why_and_the_card_stays(
 
 
 def test_the_person_is_asked_what_became_of_a_call_whose_worker_died(
-    office: Site, place: Path, open_browser: Callable[..., BrowserContext], stranger: Callable[..., Tab]
+    office: Site,
+    place: Path,
+    model_server: ModelServer,
+    open_browser: Callable[..., BrowserContext],
+    stranger: Callable[..., Tab],
 ) -> None:
     tab = enter(office, open_browser(), stranger)
-    tab.say("Pay it", Turn(calls=(call("pay_slowly", amount=120),)), Turn("It is paid."))
+    model_server.script([Turn(calls=(call("pay_slowly", amount=120),)), Turn("It is paid.")])
+    tab.say("Pay the invoice of the printer")
     expect(tab.find(".step[data-status=started]")).to_have_count(1, timeout=PATIENCE)
     tab.page.wait_for_timeout(100)
     office.kill("worker")
     card = tab.find(".decision")
     expect(card).to_contain_text("“Pay slowly” may have run", timeout=60_000)
-    shoot(tab, "may-have-run")
+    tab.photograph("may-have-run")
     is_as_fresh(tab)
     tab.page.get_by_placeholder("A note for the agent").fill("The bank has booked it.")
     tab.page.get_by_role("button", name="It did").click()
@@ -207,7 +213,7 @@ def test_a_task_goes_on_past_its_limit_or_ends_with_a_summary(
     tab.say("Look at the clock again and again")
     card = tab.find(".decision")
     expect(card).to_contain_text("It reached its limit of 1 round", timeout=PATIENCE)
-    shoot(tab, "limit")
+    tab.photograph("limit")
     assert findings(tab) == []
     is_as_fresh(tab)
     more = tab.page.get_by_label("Continue with")
@@ -220,7 +226,6 @@ def test_a_task_goes_on_past_its_limit_or_ends_with_a_summary(
     tab.page.get_by_role("button", name="Stop and summarise").click()
     tab.wait_until_over("stopped")
     expect(tab.answer).to_have_text("I looked at the clock twice.")
-    shoot(tab, "summarised")
     is_as_fresh(tab)
 
 

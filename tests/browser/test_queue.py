@@ -207,6 +207,7 @@ def test_stop_ends_a_task_in_an_endless_function_within_two_seconds_and_the_line
     assert tab.words() == "I am here."
     tab.find(".work > summary").first.click()
     expect(tab.find(".step[data-status=unknown]")).to_contain_text("may have run")
+    tab.photograph("stopped")
     # The thread goes on for ever; the site stops all the same.
     began = time.monotonic()
     office.__exit__()

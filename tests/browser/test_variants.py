@@ -3,7 +3,6 @@ between all of them, with reloads in between."""
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
@@ -24,12 +23,6 @@ EIGHT = [
 ]
 
 
-def photograph(tab: Tab, name: str) -> None:
-    """Where SHOTS names a folder, what it looks like now."""
-    if folder := os.environ.get("SHOTS"):
-        tab.page.screenshot(path=Path(folder) / f"{name}.png")
-
-
 def is_true(tab: Tab) -> None:
     """The page is as one that is loaded anew."""
     live = tab.outline()
@@ -44,19 +37,17 @@ def test_a_step_is_forked_with_other_arguments_and_both_ways_stay(tab: Tab) -> N
     tab.page.wait_for_url("**/t/*/")
     steps = tab.find(".line-step")
     expect(steps).to_have_count(8)
-    photograph(tab, "timeline")
     third = steps.nth(2)
     third.get_by_text("Change and run").click()
     field = third.locator("[name=argument-expression]")
     expect(field).to_have_value("2 + 2")
     field.fill("20 + 22")
-    photograph(tab, "timeline-form")
+    tab.photograph("fork")
     third.get_by_role("button", name="Run with these").click()
     tab.page.wait_for_url(re.compile("/c/.*#turn-"))
     tab.wait_until_over()
     expect(tab.find(".variants")).to_contain_text("2/2")
     expect(tab.find(".work > summary")).to_contain_text("4 steps")
-    photograph(tab, "forked")
     is_true(tab)
     tab.page.get_by_role("link", name="What it did, step by step").click()
     steps = tab.find(".line-step")
@@ -64,7 +55,7 @@ def test_a_step_is_forked_with_other_arguments_and_both_ways_stay(tab: Tab) -> N
     expect(steps.nth(2)).to_contain_text("Arguments changed")
     expect(steps.nth(2).locator("pre").last).to_contain_text("42")
     expect(tab.find(".line-step[data-shared]")).to_have_count(2)
-    photograph(tab, "timeline-forked")
+    tab.photograph("forked")
     with tab.page.expect_download() as download:
         tab.page.get_by_role("link", name="Download as JSON").click()
     assert '"v": 1' in Path(download.value.path()).read_text()
@@ -87,7 +78,6 @@ def test_an_answer_is_given_once_more_and_one_steps_between_the_two(tab: Tab) ->
     expect(tab.tasks).to_have_count(2)
     is_true(tab)
     newest = tab.last_task()
-    photograph(tab, "regenerated")
 
     # By keyboard: the focus stays where one steps.
     earlier = tab.page.get_by_role("button", name="Earlier variant")
@@ -118,7 +108,6 @@ def test_a_message_is_edited_and_what_was_said_before_stays(tab: Tab, model_serv
     field = tab.page.get_by_role("textbox", name="Your message")
     expect(field).to_be_focused()
     expect(field).to_have_value(re.compile("^First"))
-    photograph(tab, "editing")
     tab.page.keyboard.press("Escape")
     expect(first.get_by_role("link", name="Edit this message")).to_be_focused()
     is_true(tab)
@@ -139,7 +128,6 @@ def test_a_message_is_edited_and_what_was_said_before_stays(tab: Tab, model_serv
     expect(other.tasks).to_have_count(1)
     expect(other.answer).to_have_text("Quite another answer.")
     assert not difference(other.outline(), tab.outline())
-    photograph(tab, "edited")
 
     # And back, with all that followed.
     other.page.get_by_role("button", name="Earlier variant").click()
