@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
 from uuid import UUID
 
 from executor.approvals import Agreements
@@ -19,6 +20,7 @@ from tools.core.function import REPEATABLE, Function, ToolSpec
 from tools.core.toolbox import Outcome
 from tools.registry import get_toolbox
 
+T = TypeVar("T")
 #: Runs a transactional call in the transaction that writes its outcome down.
 Transact = Callable[[ToolCall, Callable[[], Outcome]], Awaitable[Outcome]]
 
@@ -33,9 +35,20 @@ class Toolset:
         task_id: UUID,
         agreements: Agreements | None = None,
         transact: Transact | None = None,
+        make_sure: Callable[[], None] = lambda: None,
     ) -> None:
+        """`make_sure` raises if the task is somebody else's by now. It is called in the thread of a function, right
+        before that: on the way there a whole process may be frozen for longer than its lease."""
+
+        def sure(call: Callable[[], T]) -> T:
+            make_sure()
+            return call()
+
+        def run_sync(call: Callable[[], T], /) -> Awaitable[T]:
+            return run_in_thread(functools.partial(sure, call))
+
         # People agree to calls, but not for the administrator: what may do harm is not for agents of their own.
-        self._toolbox = get_toolbox(config.functions, run_in_thread, harmless=config.is_personal)
+        self._toolbox = get_toolbox(config.functions, run_sync, harmless=config.is_personal)
         self._functions = self._toolbox.functions
         self._asks = config.on_unknown == OnUnknown.ASK
         self._user_id = user_id

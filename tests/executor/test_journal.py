@@ -50,6 +50,12 @@ def send() -> str:
 FUNCTIONS = {name.__name__: describe(name) for name in (look, put, send)}
 
 
+def woken(journal: Journal) -> Journal:
+    """Of a worker that was frozen for longer than its lease."""
+    journal.held_until = 0.0
+    return journal
+
+
 def answer(journal: Journal, text: str, *calls: ToolCall) -> int:
     """A whole model step. Returns its seq."""
     seq = journal.begin_model()
@@ -172,6 +178,7 @@ LATE = {
     "postpone": lambda journal, seq, one: journal.postpone(LLMError("rate_limit", "late"), 30),
     "release": lambda journal, seq, one: journal.release(),
     "make_sure": lambda journal, seq, one: journal.make_sure(),
+    "make_sure_here": lambda journal, seq, one: woken(journal).make_sure_here(),
     "take_in": lambda journal, seq, one: journal.take_in(),
 }
 

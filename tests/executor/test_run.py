@@ -25,6 +25,7 @@ from executor.journal import MAX_STALLED_ATTEMPTS, Journal
 from executor.live import Publisher, stream_key
 from executor.models import Status, Step, Task
 from executor.run import Interruption, Run
+from executor.threads import Threads, _threads
 from tests.executor.conftest import (
     MakeScript,
     MakeTask,
@@ -380,6 +381,32 @@ def test_a_worker_that_was_frozen_past_its_lease_right_before_a_call_does_not_ma
     with watched_database_threads(freeze):
         execute(journal)
     assert (len(taken), functions()) == (1, [])
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_a_worker_that_was_frozen_on_the_way_to_a_functions_thread_looks_once_more(
+    make_task: MakeTask, scripted: MakeScript, functions: Functions, taken: bool
+) -> None:
+    """Without anybody having taken the task meanwhile, the call is made."""
+    task = make_task("Go.", scripted(say(call("send", text="Hi")), *([] if taken else [say("Sent.")])))
+    journal = claimed(task)
+
+    async def freeze(run: Run) -> None:
+        threads = _threads[asyncio.get_running_loop()] = Threads(size=0)
+        await until_started(task)
+        if taken:
+            await in_database(taken_over, task)
+        journal.held_until = 0.0  # Long ago.
+        threads._room.release()
+
+    execute(journal, freeze)
+    assert functions() == ([] if taken else ["send"])
+
+
+async def until_started(task: Task) -> None:
+    started = Step.objects.filter(task=task, kind=Step.Kind.TOOL, status=Step.Status.STARTED)
+    while not await in_database(started.exists):  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
 
 
 def test_a_task_that_takes_its_worker_along_is_given_up_before_up_gives_up_the_worker() -> None:
