@@ -157,6 +157,7 @@ class Tab:
         return self.find("#turns .answer").last
 
     def send(self, text: str) -> None:
+        self.page.wait_for_load_state()  # Until the scripts are there, Enter breaks the line.
         self.composer.fill(text)
         self.composer.press("Enter")
 
