@@ -219,7 +219,3 @@ def _read(field: FieldView, text: str) -> Any:
 
 def _shown(value: Any) -> str:
     return words.shorten(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2))
-
-
-def waiting_for(steps: Iterable[Step]) -> bool:
-    return any(step.status == Step.Status.WAITING for step in steps)

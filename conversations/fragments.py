@@ -16,7 +16,6 @@ from django.urls import reverse
 from django.utils.html import escape
 
 from conversations.branches import variants
-from conversations.cards import waiting_for
 from conversations.models import Conversation, Turn
 from conversations.present import StepView, TaskView, TurnView, files_of, open_step, task_view, task_views
 from conversations.sidebar import ConversationView, conversation_view, sidebar_groups
@@ -209,7 +208,7 @@ class Snapshot:
         last = max((step.seq for step in settled if step.kind == Step.Kind.MODEL), default=0)
         shown = before.view.steps if before else ()
         known = {step.seq: step for step in shown if step.seq <= since and step.seq != last}
-        asked = task.status == Status.WAITING or waiting_for(steps)
+        asked = task.status == Status.WAITING or any(step.status == Step.Status.WAITING for step in steps)
         decisions = _DECISIONS.all(task=task_id) if asked else ()
         view = task_view(task, steps, [*shared[1], *_FILES.all(task=task_id)], decisions, known=known)
         settled = tuple(itertools.takewhile(lambda step: not step.is_open, own))

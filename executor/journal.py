@@ -620,13 +620,8 @@ class Journal:
     # --- a transaction -----------------------------------------------------------------------------------------------
 
     def make_sure(self) -> None:
-        """Raise LeaseLost if the task is not ours any more."""
-        with self._transaction():
-            pass
-
-    def make_sure_here(self) -> None:
-        """As `make_sure`, from whatever thread: asks the database only where our clock says that the lease is over, and
-        begins the lease anew then."""
+        """Raise LeaseLost if the task is not ours any more. Asks the database only where our clock says that the lease
+        is over, and begins the lease anew then. Writes nothing else, so any thread may call it."""
         if time.monotonic() <= self.held_until:
             return
         began = time.monotonic()

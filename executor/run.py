@@ -208,9 +208,7 @@ class Run:
         journal, config = self.journal, self.journal.config
         journal.source = source
         agreements = await in_database(Agreements.of, journal.task, journal.config, is_new=journal.is_new)
-        toolset = Toolset(
-            config, journal.task.user_id, journal.task_id, agreements, self._transact, journal.make_sure_here
-        )
+        toolset = Toolset(config, journal.task.user_id, journal.task_id, agreements, self._transact, journal.make_sure)
         await _load(config)
         llm, used = await in_database(_llm, journal, source)
         journal.source = replace(source, api_key_id=used.api_key.pk if used.api_key else None)

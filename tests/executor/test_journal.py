@@ -177,8 +177,7 @@ LATE = {
     "transact": lambda journal, seq, one: journal.transact(one, lambda: Outcome("late")),
     "postpone": lambda journal, seq, one: journal.postpone(LLMError("rate_limit", "late"), 30),
     "release": lambda journal, seq, one: journal.release(),
-    "make_sure": lambda journal, seq, one: journal.make_sure(),
-    "make_sure_here": lambda journal, seq, one: woken(journal).make_sure_here(),
+    "make_sure": lambda journal, seq, one: woken(journal).make_sure(),
     "take_in": lambda journal, seq, one: journal.take_in(),
 }
 
