@@ -8,15 +8,15 @@ from typing import Any
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
-from django_htmx.middleware import HtmxDetails
 
 from conversations import fragments
 from conversations.access import get_decision
 from conversations.cards import DecisionView, changed_arguments
 from conversations.models import Turn
+from conversations.views import Request
 from executor import decisions
 from executor.decisions import TooLate, WrongAnswer
 from executor.models import Decision
@@ -24,11 +24,6 @@ from users.models import User
 
 Verb = Callable[[Decision, User, dict[str, str]], None]
 Kind, Choice = Decision.Kind, Decision.Choice
-
-
-class Request(HttpRequest):
-    user: User
-    htmx: HtmxDetails
 
 
 def _allow(decision: Decision, by: User, data: dict[str, str]) -> None:
