@@ -17,12 +17,13 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from conversations.models import Conversation, Turn
-from executor import forks
+from executor import forks, queue
 from executor.actions import create_task
 from executor.core.messages import message_from_json
 from executor.core.messages import user as user_message
+from executor.forks import steps_of
 from executor.hints import tell_pages_soon
-from executor.models import ACTIVE, Agent, AgentVersion, Task
+from executor.models import ACTIVE, Agent, AgentVersion, Step, Task
 
 AGENT_GONE = "This agent is not available any more. Choose another one."
 
@@ -42,11 +43,18 @@ class Variants:
     later: UUID | None
 
 
+@transaction.atomic
 def regenerate(turn: Turn, agent: Agent | None = None) -> Turn:
-    """Answer the same words once more, by `agent` if there is one. Raises NotNow."""
+    """Answer the same words once more, by `agent` if there is one. What was said to the task while it was at work waits
+    behind it, to go in as it did before. Raises NotNow."""
     message = message_from_json(turn.task.input)
     version = _version(turn, agent)
-    return _beside(turn, turn.text, lambda: _task(turn, message, version), agent)
+    made = _beside(turn, turn.text, lambda: _task(turn, message, version), agent)
+    last = made
+    for step in steps_of(turn.task):
+        if step.kind == Step.Kind.MESSAGE:
+            last = _meanwhile(last, step.text)
+    return made
 
 
 def edit(turn: Turn, text: str, agent: Agent | None = None) -> Turn:
@@ -97,6 +105,17 @@ def variants(turns: Sequence[Turn]) -> dict[UUID, Variants]:
             after = tasks[at + 1] if at + 1 < len(tasks) else None
             found[turn.pk] = Variants(at + 1, len(tasks), tasks[at - 1] if at else None, after)
     return found
+
+
+def _meanwhile(before: Turn, text: str) -> Turn:
+    """What is to go into the task at work as soon as that can take it in, behind all that is."""
+    version = before.task.agent_version
+    task, _ = create_task(before.task.user, version, user_message(text), before.task, thread=before.task.thread)
+    turn = Turn.objects.create(
+        conversation=before.conversation, parent=before, task=task, position=before.position + 1, text=text
+    )
+    queue.steer(task)
+    return turn
 
 
 # --- what they have in common ----------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from executor.decisions import WrongAnswer
 from executor.hints import notify
 from executor.history import transcript
 from executor.models import Agent, Decision, Status, Step, Task
+from executor.states import state_of
 from tests.conversations.test_live import CHART, DRAW, Scene, eventually
 from tests.conversations.test_pages import HTMX, soup
 from tests.conversations.worker import answer, db, fail, hold
@@ -80,6 +81,33 @@ def test_an_answer_is_given_once_more_beside_the_first(talk: Conversation) -> No
     assert shown(talk) == ["Hello → Good *morning*.", "Question 2 → Better."]
     assert told(again.task) == ["Hello", "Good *morning*.", "Question 2", "Better."]
     assert talk.turns.count() == 4
+
+
+def test_what_was_said_meanwhile_is_said_again_too(alice: User, demo: Agent) -> None:
+    first = actions.send(alice, demo, "Count the words")
+    talk = first.conversation
+    more = [actions.send(alice, demo, text, talk) for text in ("In English", "And in Latin")]
+    journal = hold(first.task)
+    for turn in more:
+        assert actions.send_now(turn)
+    assert journal.take_in()
+    say(journal, "Two.")
+    journal.end(Status.DONE)
+    again = branches.regenerate(at(talk, 1))
+    waiting = list(talk.turns.filter(shown=True).order_by("position").select_related("task"))
+    assert [turn.text for turn in waiting] == ["Count the words", "In English", "And in Latin"]
+    assert [state_of(turn.task).label for turn in waiting[1:]] == ["Goes in at the next step"] * 2
+    journal = hold(again.task)
+    assert journal.take_in()
+    say(journal, "Duo.")
+    journal.end(Status.DONE)
+    assert shown(talk) == ["Count the words → Duo."]
+    assert told(again.task) == [*told(first.task)[:3], "Duo."]
+    once_more = branches.regenerate(at(talk, 1))
+    answer(once_more.task, "It needs no second look.")
+    (unsaid, _) = talk.turns.filter(position__gt=1)  # Its line goes on, as every line does.
+    answer(unsaid.task, "In English: two.")
+    assert shown(talk)[:2] == ["Count the words → It needs no second look.", "In English → In English: two."]
 
 
 def test_what_was_said_is_said_otherwise_and_both_stay(talk: Conversation) -> None:
