@@ -21,7 +21,7 @@ from agentsite.celery import app
 from chaos import faults
 from chaos.world import Nursery, lines
 from executor.hints import BELL
-from executor.journal import LEASE
+from executor.lease import LEASE
 from executor.models import ACTIVE, HELD, Decision, Step, Task
 from tests.chaos.postgres import Postgres
 from tests.chaos.site import Site

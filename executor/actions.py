@@ -12,10 +12,12 @@ from django.db.models.functions import Now
 
 from executor.core.messages import Message, message_to_json
 from executor.hints import notify_soon, wake
-from executor.journal import claim, clean_json, deadline_from_now, give_up
+from executor.journal import claim
+from executor.lease import deadline_from_now, give_up
 from executor.models import ACTIVE, AgentVersion, Status, Task
 from executor.owner import is_dead, owner_name
 from executor.statements import CLOSE_STEPS, WITHDRAW
+from executor.stored import clean_json
 from users.models import User
 
 RETRYABLE = Q(status__in=(Status.FAILED, Status.NEEDS_ATTENTION)) | Q(status=Status.STOPPED, stop_reason="person")

@@ -17,10 +17,10 @@ from executor.approvals import ALWAYS, NEVER
 from executor.core.llms.factory import LLMS
 from executor.core.llms.known_models import known_models
 from executor.fallbacks import candidates
-from executor.journal import clean_json
 from executor.json_field import JsonField
 from executor.models import Agent
 from executor.parameter_fields import ParameterField, field_name, is_parameter_field, parameter_fields
+from executor.stored import clean_json
 from tools.registry import get_registry
 
 

@@ -21,9 +21,10 @@ from django.utils.timezone import localtime
 from executor.actions import stop
 from executor.at_limit import SUMMARISE, added, amount, is_of_a_day
 from executor.hints import notify_soon, wake
-from executor.journal import clean, clean_json, deadline_from_now
+from executor.lease import deadline_from_now
 from executor.models import ApprovalRule, Decision, Status, Step, Task
 from executor.statements import CLOSE_STEPS, WITHDRAW
+from executor.stored import clean, clean_json
 from tools.core.arguments import ArgumentsError, validate
 from tools.registry import get_registry
 from users.models import User

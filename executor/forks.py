@@ -15,8 +15,8 @@ from django.db.models.functions import Now
 from executor.decisions import WrongAnswer, checked
 from executor.hints import wake
 from executor.history import whole
-from executor.journal import clean, digest
 from executor.models import AgentVersion, Decision, Step, Task
+from executor.stored import clean, digest
 from tools.registry import get_registry
 
 

@@ -1,22 +1,17 @@
 """Every change of a running task's state: short transactions that first make sure that the task is still ours.
 
-A task is acquired by one conditional UPDATE, which raises its fence. Each later transaction begins with an UPDATE that
-makes sure that this is still the fence, and adds its rows then, so a worker that lost the task (it was frozen, cut off,
-presumed dead) cannot add anything. Times are the database's. A message that wakes a worker twice, or not at all, does
-no harm.
+To acquire a task raises its fence (lease.py). Each later transaction begins with an UPDATE that makes sure that this is
+still the fence, and adds its rows then, so a worker that lost the task (it was frozen, cut off, presumed dead) cannot
+add anything. What the task uses up is counted beside that (meter.py), and times are the database's.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import date, timedelta
-from decimal import Decimal
+from datetime import timedelta
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -24,12 +19,10 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import DatabaseError, transaction
-from django.db.models import Case, Exists, F, OuterRef, Q, QuerySet, Value, When
-from django.db.models.expressions import Combinable
-from django.db.models.functions import Coalesce, Now
+from django.db.models import Case, F, Q, When
+from django.db.models.functions import Now
 
-from executor import accounts
-from executor.accounts import DayLimits, Reservation
+from executor.accounts import DayLimits
 from executor.approvals import ALWAYS, policy_for
 from executor.at_limit import details
 from executor.core.config import AgentConfig
@@ -37,12 +30,12 @@ from executor.core.errors import LimitReached, LLMError, TaskExecutionError
 from executor.core.events import Finished, ToolFinished
 from executor.core.limits import Spent
 from executor.core.messages import Reasoning, ToolCall, Usage
-from executor.core.prices import Price
-from executor.core.prices import cost as price_of
 from executor.core.retry import LONGEST_DELAY
 from executor.core.validation import ResponseInvalid
-from executor.models import ACTIVE, HELD, Decision, OnUnknown, Status, Step, Task
-from executor.prepared import Param, Statement, update
+from executor.lease import LEASE, LeaseLost, acquire, extend, unless_stopping
+from executor.meter import NOTHING, Meter
+from executor.models import Decision, OnUnknown, Status, Step, Task
+from executor.prepared import Statement
 from executor.queue import UNBEGUN, take_out
 from executor.statements import (
     ADD_CALL,
@@ -50,7 +43,6 @@ from executor.statements import (
     CHECKPOINT,
     CLOSE_QUESTIONS,
     CLOSE_STEPS,
-    COUNTS,
     END,
     FAIL_MODEL,
     FINISH_CALL,
@@ -58,70 +50,27 @@ from executor.statements import (
     HOLD,
     OPEN_QUESTIONS,
     PRICE,
-    RECOUNT,
     SAVE_PARTIAL,
     START_CALL,
     WITHDRAW,
 )
+from executor.stored import clean, clean_json, digest
 from tools.core.context import NewFile
 from tools.core.function import REPEATABLE, Function
 from tools.core.toolbox import Outcome
 from tools.resources import store
 
-LEASE = timedelta(seconds=20)
 #: Acquisitions without a finished step after which a task is not tried again by itself. It takes a worker along each
 #: time, and once more where a step came before: less often than `up` suffers (supervisor.QUICK_DEATHS).
 MAX_STALLED_ATTEMPTS = 3
 #: Later than that, nobody is told when a provider may be asked again.
 _FAR_AWAY = 30 * 86400.0
-NOTHING = Usage()
-_SOME = Usage(1_000_000, 1_000_000)
-
-
-class LeaseLost(Exception):
-    """Somebody else has the task now. Whoever gets this stops at once and writes nothing more."""
-
-
-def claimable() -> Q:
-    """Queued with nothing before it still at work, put off until now, or held by somebody whose lease ran out."""
-    before_it = Task.objects.filter(pk=OuterRef("previous_id"), status__in=ACTIVE)
-    is_due = Q(status=Status.RETRYING, not_before__lte=Now())
-    return (Q(status=Status.QUEUED) & ~Exists(before_it)) | is_due | Q(status__in=HELD, lease_until__lt=Now())
-
-
-def _unless_stopping(status: Status) -> Case:
-    """A task that was being stopped when it lost its worker is stopped by the next one, not begun again."""
-    return Case(When(status=Status.STOPPING, then=Value(Status.STOPPING)), default=Value(status))
-
-
-def deadline_from_now() -> Combinable:
-    """The deadline of a task that was put off, if it goes on now: sooner or later than it was to."""
-    return F("deadline_at") + (Now() - F("not_before"))
-
-
-_CLAIM = update(
-    lambda: Task.objects.filter(claimable(), pk=Param("task")),
-    status=_unless_stopping(Status.RUNNING),
-    owner=Param("owner"),
-    fence=F("fence") + 1,
-    attempts=F("attempts") + 1,
-    stalled_attempts=F("stalled_attempts") + 1,
-    lease_until=Now() + LEASE,
-    started_at=Coalesce("started_at", Now()),
-    deadline_at=Case(When(status=Status.RETRYING, then=deadline_from_now()), default=F("deadline_at")),
-    not_before=None,
-    error_kind="",
-    error="",
-    error_hint="",
-)
 
 
 def claim(task_id: UUID, owner: str) -> Journal | None:
     """Acquire the task, or None if it is somebody else's, over, or not its turn yet."""
     began = time.monotonic()
-    with transaction.atomic():  # Also around a single UPDATE: on SQLite it waits its turn then (agentsite/sqlite).
-        won = _CLAIM.execute(task=task_id, owner=owner)
-    if not won:
+    if not acquire(task_id, owner):
         return None
     task = Task.objects.select_related("agent_version", "user").annotate(now=Now()).get(pk=task_id)
     if task.owner != owner or task.started_at is None:
@@ -129,29 +78,6 @@ def claim(task_id: UUID, owner: str) -> Journal | None:
     journal = Journal(task, elapsed=(task.now - task.started_at).total_seconds())
     journal.held_until = began + LEASE.total_seconds()
     return journal
-
-
-def heartbeat(owner: str, task_ids: Iterable[UUID]) -> set[UUID]:
-    """Extend the leases of `owner` in one UPDATE. Returns the tasks that are no longer its own."""
-    ids = set(task_ids)
-    if not ids:
-        return set()
-    mine: QuerySet[Task] = Task.objects.filter(pk__in=ids, owner=owner, status__in=HELD)
-    with transaction.atomic():
-        extended = mine.update(lease_until=Now() + LEASE)
-    if extended == len(ids):
-        return set()
-    return ids - set(mine.values_list("pk", flat=True))
-
-
-def give_up(owner: str, task_ids: Iterable[UUID] | None = None) -> None:
-    """End the leases of a worker that is dead, or of those of its tasks that it let fall, so that they can be taken up
-    at once."""
-    held = Task.objects.filter(owner=owner, status__in=HELD)
-    with transaction.atomic():
-        held.filter(**{} if task_ids is None else {"pk__in": set(task_ids)}).update(
-            lease_until=Now() - timedelta(seconds=1)
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,17 +113,12 @@ class Journal:
         self.config: AgentConfig = task.agent_version.agent_config()
         #: The agent's, and what the person allowed beyond them.
         self.limits = self.config.limits.raised(task.allowed)
-        self.day_limits = DayLimits.of(task.user)
         #: Who is asked from now on.
         self.source = Source(self.config)
-        self._counts: dict[str, Any] = {name: getattr(task, name) for name in COUNTS}
-        self._counts_on_record = dict(self._counts)
+        self._meter = Meter(task)
         self._noted: list[Callable[[], object]] = []
         self._calls: dict[str, tuple[int, str]] = {}  # Seq and effect of the calls at hand.
         self._transacted: set[str] = set()  # Calls of which the result is on record already.
-        self._asked_on: date | None = None
-        self._asked_bytes = 0
-        self._tokens_per_byte = accounts.TOKENS_PER_BYTE
 
     @property
     def seconds_left(self) -> float | None:
@@ -210,19 +131,21 @@ class Journal:
     @property
     def spent(self) -> Spent:
         """By the counts in its row, with what failed attempts took."""
-        tokens = self._counts["input_tokens"] + self._counts["output_tokens"]
-        cost = self._counts["cost"] or Decimal(0)
-        return Spent(self._counts["model_calls"], tokens, self._counts["tool_calls"], cost)
+        return self._meter.spent
+
+    @property
+    def day_limits(self) -> DayLimits:
+        return self._meter.day_limits
 
     @property
     def is_new(self) -> bool:
         """Nothing was done so far."""
-        return not self._counts["head_seq"]
+        return not self._meter.counts["head_seq"]
 
     @property
     def postponements(self) -> int:
         """How often in a row it was put off."""
-        return int(self._counts["postponements"])
+        return int(self._meter.counts["postponements"])
 
     # --- what was left behind ----------------------------------------------------------------------------------------
 
@@ -239,14 +162,14 @@ class Journal:
 
         Raises LimitReached if the person's day does not allow the question. What was noted is written all the same.
         """
-        self._asked_on, self._asked_bytes = accounts.today(), size
+        self._meter.asks(size)
         if self.day_limits and not later:
             with self._transaction():
                 seq, refused = self._begin_if_it_fits()
             if refused is not None:
                 raise refused
             return seq
-        seq = self._next_seq()
+        seq = self._meter.next_seq()
         self._note_question(seq)
         if not later:
             self.commit()
@@ -254,12 +177,12 @@ class Journal:
 
     def _begin_if_it_fits(self) -> tuple[int, LimitReached | None]:
         """The seq of a question that begins in this transaction, or why the person's day does not allow it."""
-        seq, refused = 0, self._reserve()
+        seq, refused = 0, self._meter.reserve(self.source.config)
         if refused is None:
-            seq = self._next_seq()
+            seq = self._meter.next_seq()
             self._note_question(seq)
             self._write_noted()
-        RECOUNT.execute(task=self.task_id, **self._counts)
+        self._meter.recount()
         return seq, refused
 
     def take_in(self, size: int = 0) -> int | None:
@@ -269,16 +192,16 @@ class Journal:
 
         The question has `size` bytes without it. Raises LimitReached as `begin_model`; it was let in all the same.
         """
-        self._asked_on, self._asked_bytes = accounts.today(), size
+        self._meter.asks(size)
         with self._transaction():
             if not Task.objects.filter(pk=self.task_id, status=Status.RUNNING).exists():
                 return None
-            before = self._counts["head_seq"]
+            before = self._meter.counts["head_seq"]
             next_said = Task.objects.filter(UNBEGUN, previous=self.task_id, steers=True).order_by("created_at")
             while (said := next_said.first()) and take_out(said, Q(steers=True)):
                 Step.objects.create(
                     task_id=self.task_id,
-                    seq=self._next_seq(),
+                    seq=self._meter.next_seq(),
                     kind=Step.Kind.MESSAGE,
                     status=Step.Status.DONE,
                     fence=self.fence,
@@ -286,8 +209,8 @@ class Journal:
                     started_at=Now(),
                     ended_at=Now(),
                 )
-                self._asked_bytes += len(said.text)
-            if self._counts["head_seq"] == before:
+                self._meter.add_to_question(len(said.text))
+            if self._meter.counts["head_seq"] == before:
                 return None
             seq, refused = self._begin_if_it_fits()
         if refused is not None:
@@ -306,24 +229,6 @@ class Journal:
             api_key=self.source.api_key_id,
         )
 
-    def _reserve(self) -> LimitReached | None:
-        """What the question may use at most, where a limit of a day applies to the person. Why not, if it does not fit.
-        An answer is expected to be no longer than its agent allows."""
-        if not self.day_limits:
-            return None
-        user, config = self.task.user, self.source.config
-        self._give_back()
-        longest = int(config.parameters.get("max_tokens") or accounts.ANSWER_TOKENS)
-        usage = Usage(math.ceil(self._asked_bytes * self._tokens_per_byte), longest)
-        wanted = Reservation(accounts.today(), usage.total_tokens, _cost(config, "", usage) or Decimal(0))
-        if not accounts.reserve(user.pk, wanted, self.day_limits):
-            user.refresh_from_db(fields=["max_tokens_per_day", "max_cost_per_day"])  # They may have changed.
-            self.day_limits = DayLimits.of(user)
-            if not accounts.reserve(user.pk, wanted, self.day_limits):
-                return accounts.refusal(user.pk, wanted, self.day_limits)
-        self._hold_back(wanted)
-        return None
-
     def save_partial(self, seq: int, text: str, reasoning: str) -> None:
         """What has been said so far, for whoever looks after a crash."""
         self._note(SAVE_PARTIAL, seq=seq, text=clean(text), reasoning=clean(reasoning))
@@ -341,9 +246,8 @@ class Journal:
     ) -> None:
         """The answer and the calls it asks for, in one transaction: neither is ever on record without the other."""
         message, usage = event.message, event.usage
-        self._count(model_calls=1)
-        if self._asked_bytes and usage.input_tokens:
-            self._tokens_per_byte = usage.input_tokens / self._asked_bytes
+        self._meter.count(model_calls=1)
+        self._meter.learn(usage)
         self._note(
             FINISH_MODEL,
             seq=seq,
@@ -417,7 +321,7 @@ class Journal:
 
         False if everything has been decided by now, or it is being stopped: then it is still ours.
         """
-        self._counts["stalled_attempts"] = 0
+        self._meter.counts["stalled_attempts"] = 0
         with self._transaction():
             asked = Decision.objects.filter(task=self.task_id, status=Decision.Status.PENDING).exists()
             return asked and self._put_aside(Status.WAITING, timedelta(0))
@@ -429,7 +333,7 @@ class Journal:
         False if it is being stopped, or has to end because of a call that may have run: then it is still ours. Comes
         with the names of the functions that may have run.
         """
-        self._counts["stalled_attempts"] = 0
+        self._meter.counts["stalled_attempts"] = 0
         with self._transaction():
             self._price_open()
             CLOSE_QUESTIONS.execute(task=self.task_id, partial=clean(partial))
@@ -475,7 +379,7 @@ class Journal:
     def transact(self, call: ToolCall, work: Callable[[], Outcome]) -> Outcome:
         """Run a transactional function in the transaction that says what came of it: both are on record, or neither.
         If it fails, everything that it did is undone."""
-        self._count(tool_calls=1)
+        self._meter.count(tool_calls=1)
         with self._transaction():
             try:
                 with transaction.atomic():
@@ -487,8 +391,8 @@ class Journal:
             except DatabaseError as error:  # Of the function itself; ours would come again with the next statement.
                 outcome = Outcome(f"{call.name} failed: {error}", is_error=True, error_kind="exception")
             if outcome.is_error:
-                self._counts["failed_calls"] += 1
-                RECOUNT.execute(task=self.task_id, **self._counts)
+                self._meter.counts["failed_calls"] += 1
+                self._meter.recount()
             self._finish_call(call, outcome.content, outcome.files, outcome.error_kind, failed=outcome.is_error)
             self._write_noted()
         self._transacted.add(call.id)
@@ -499,7 +403,7 @@ class Journal:
         yet, so its outcome is unknown, unless that does no harm; if the event is open, the person is asked."""
         call = event.call
         if call.id not in self._transacted:
-            self._count(tool_calls=1, failed_calls=int(event.result.is_error))
+            self._meter.count(tool_calls=1, failed_calls=int(event.result.is_error))
             self._finish_call(
                 call,
                 event.result.content,
@@ -582,8 +486,8 @@ class Journal:
 
         False if it is being stopped: then it is still ours.
         """
-        self._counts["stalled_attempts"] = 0
-        self._counts["postponements"] += 1
+        self._meter.counts["stalled_attempts"] = 0
+        self._meter.counts["postponements"] += 1
         with self._transaction():
             return self._put_aside(
                 Status.RETRYING,
@@ -596,7 +500,7 @@ class Journal:
     def _put_aside(self, status: Status, wait: timedelta, **changes: Any) -> bool:
         """Nobody works on it, for `wait` or until something is decided: `not_before` is when that began to count."""
         task, limit = self.task, self.limits.seconds
-        self._give_back()
+        self._meter.give_back()
         deadline = task.deadline_at
         if limit is not None and task.started_at:
             deadline = (deadline or task.started_at + timedelta(seconds=limit)) + wait
@@ -607,10 +511,10 @@ class Journal:
 
     def release(self) -> None:
         """Give the task back, to go on elsewhere at once. Nothing is left open that nobody works on."""
-        self._counts["stalled_attempts"] = 0
+        self._meter.counts["stalled_attempts"] = 0
         with self._transaction():
             Task.objects.filter(pk=self.task_id).update(
-                status=_unless_stopping(Status.QUEUED),
+                status=unless_stopping(Status.QUEUED),
                 owner="",
                 # What is being stopped is taken up as what lost its worker is; what is queued has no lease.
                 lease_until=Case(When(status=Status.STOPPING, then=Now()), default=None),
@@ -625,10 +529,8 @@ class Journal:
         if time.monotonic() <= self.held_until:
             return
         began = time.monotonic()
-        with transaction.atomic():
-            held = Task.objects.filter(pk=self.task_id, fence=self.fence, status__in=HELD)
-            if not held.update(lease_until=Now() + LEASE):
-                raise LeaseLost(str(self.task_id))
+        if not extend(self.task_id, self.fence):
+            raise LeaseLost(str(self.task_id))
         self.held_until = began + LEASE.total_seconds()
 
     def commit(self) -> None:
@@ -647,15 +549,15 @@ class Journal:
         noted, self._noted = self._noted, []
         try:
             with transaction.atomic():
-                if hold.execute(task=self.task_id, fence=self.fence, **self._counts, **changes) != 1:
+                if hold.execute(task=self.task_id, fence=self.fence, **self._meter.counts, **changes) != 1:
                     raise LeaseLost(str(self.task_id))
                 for write in noted:
                     write()
                 yield
         except BaseException:
-            self._counts = dict(self._counts_on_record)
+            self._meter.rolled_back()
             raise
-        self._counts_on_record = dict(self._counts)
+        self._meter.committed()
 
     def _write_noted(self) -> None:
         """Within a transaction that has begun."""
@@ -666,80 +568,30 @@ class Journal:
     def _note(self, statement: Statement, **values: Any) -> None:
         self._noted.append(partial(statement.execute, task=self.task_id, **values))
 
-    def _count(self, **more: int) -> None:
-        """A step is finished."""
-        for name, number in more.items():
-            self._counts[name] += number
-        self._counts["stalled_attempts"] = 0
-        self._counts["postponements"] = 0
-
     def _used(self, usage: Usage, model: str = "", *, begun: bool = True) -> dict[str, Any]:
-        """Tokens and cost for the row of a question, added up in that of the task. Where no tokens were told, it costs
-        what nobody knows, unless it had not even begun."""
-        cost: Decimal | None = Decimal(0)
-        if begun or usage.total_tokens:
-            cost = _cost(self.source.config, model, usage)
-        self._counts["input_tokens"] += usage.input_tokens
-        self._counts["output_tokens"] += usage.output_tokens
-        held = self._reservation
-        if held or cost or usage.total_tokens:
-            day = self._asked_on or accounts.today()
-            self._noted.append(partial(accounts.book, self.task.user_id, day, usage.total_tokens, cost, held))
-            self._hold_back(None)
-        return {**asdict(usage), "cost": self._add_cost(cost)}
-
-    @property
-    def _reservation(self) -> Reservation | None:
-        day = self._counts["reserved_on"]
-        return (
-            Reservation(day, self._counts["reserved_tokens"], self._counts["reserved"] or Decimal(0)) if day else None
-        )
-
-    def _hold_back(self, wanted: Reservation | None) -> None:
-        self._counts["reserved_on"] = wanted.day if wanted else None
-        self._counts["reserved_tokens"] = wanted.tokens if wanted else 0
-        self._counts["reserved"] = wanted.cost if wanted else None
-
-    def _give_back(self) -> None:
-        """What was reserved for a question that nobody waits for any more."""
-        if held := self._reservation:
-            accounts.book(self.task.user_id, held.day, reserved=held)
-            self._hold_back(None)
-            RECOUNT.execute(task=self.task_id, **self._counts)
-
-    def _add_cost(self, cost: Decimal | None) -> Decimal | None:
-        """To that of the task: its `cost` and `unpriced_calls` are the sums of those of its steps."""
-        if cost is None:
-            self._counts["unpriced_calls"] += 1
-        else:
-            self._counts["cost"] = (self._counts["cost"] or 0) + cost
-        return cost
+        """What the row of a question says of tokens and cost; noted for the person's day as well."""
+        values, booking = self._meter.use(self.source.config, usage, model, begun=begun)
+        if booking:
+            self._noted.append(booking)
+        return values
 
     def _price_open(self) -> None:
-        """What was asked and is not waited for any more may cost something, and nobody knows what, unless its model is
-        free. An earlier acquisition may have asked, or a model that took over then: its step says whose it was."""
-        self._give_back()
+        """What was asked and is not waited for any more. An earlier acquisition may have asked, or a model that took
+        over then: its step says whose it was."""
+        self._meter.give_back()
         questions = OPEN_QUESTIONS.all(task=self.task_id)
         for step in questions:
-            if step.name == self.source.name:
-                cost = _cost(self.source.config, step.model, NOTHING)
-            else:  # The prices of that agent are not at hand.
-                is_free = price_of(step.provider, step.model, _SOME) == 0
-                cost = Decimal(0) if is_free else None
-            PRICE.execute(task=self.task_id, seq=step.seq, cost=self._add_cost(cost))
+            cost = self._meter.price(step, self.source.config, is_own=step.name == self.source.name)
+            PRICE.execute(task=self.task_id, seq=step.seq, cost=cost)
         if questions:
-            RECOUNT.execute(task=self.task_id, **self._counts)
-
-    def _next_seq(self) -> int:
-        self._counts["head_seq"] += 1
-        return int(self._counts["head_seq"])
+            self._meter.recount()
 
     def _checkpoint(self, seq: int, spent: Spent) -> None:
         self._note(CHECKPOINT, seq=seq, counters=spent.to_json())
 
     def _add_call(self, parent_seq: int, call: ToolCall, function: Function | None) -> None:
         arguments = clean_json(call.arguments)
-        seq = self._next_seq()
+        seq = self._meter.next_seq()
         effect = function.effect if function else "read"  # An unknown function does nothing at all.
         self._calls[call.id] = seq, effect
         self._note(
@@ -770,8 +622,8 @@ class Journal:
         doubtful = list(started.filter(kind=Step.Kind.TOOL))
         started.update(status=Step.Status.UNKNOWN, error_kind="interrupted", error="It may have run.", ended_at=Now())
         if doubtful:
-            self._counts["tool_calls"] += len(doubtful)
-            RECOUNT.execute(task=self.task_id, **self._counts)
+            self._meter.counts["tool_calls"] += len(doubtful)
+            self._meter.recount()
         if self.config.on_unknown == OnUnknown.ASK:
             for step in doubtful:
                 self._ask(step, Decision.Kind.UNKNOWN)
@@ -783,37 +635,3 @@ class _Undo(Exception):
 
     def __init__(self, outcome: Outcome) -> None:
         self.outcome = outcome
-
-
-def _cost(config: AgentConfig, model: str, usage: Usage) -> Decimal | None:
-    """Dollars, None where nobody knows: the provider did not say how many tokens, or no list has the price."""
-    price, told = Price.from_json(config.price), usage.total_tokens > 0
-    for name in dict.fromkeys((model or config.model, config.model)):
-        found = price_of(config.provider, name, usage if told else _SOME, base_url=config.base_url, price=price)
-        if found is not None:
-            return found if told or not found else None
-    return None
-
-
-def digest(name: str, arguments: Any) -> str:
-    """Identifies a call with these arguments, however they were ordered."""
-    return hashlib.sha256(json.dumps([name, arguments], sort_keys=True).encode()).hexdigest()[:32]
-
-
-def clean(text: str) -> str:
-    """Text that every database stores: without NUL, lone surrogates replaced."""
-    return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
-
-
-def clean_json(value: Any) -> Any:
-    match value:
-        case str():
-            return clean(value)
-        case dict():
-            return {clean(str(key)): clean_json(item) for key, item in value.items()}
-        case list() | tuple():
-            return [clean_json(item) for item in value]
-        case float() if value != value or value in (float("inf"), float("-inf")):
-            return str(value)
-        case _:
-            return value

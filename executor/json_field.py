@@ -7,7 +7,7 @@ from typing import Any
 
 from django import forms
 
-from executor.journal import clean_json
+from executor.stored import clean_json
 
 
 class JsonField(forms.JSONField):

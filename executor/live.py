@@ -29,7 +29,7 @@ from uuid import UUID
 from redis import asyncio as redis
 from redis.exceptions import RedisError, ResponseError
 
-from executor.journal import clean
+from executor.stored import clean
 
 logger = logging.getLogger(__name__)
 

@@ -47,7 +47,8 @@ from executor.credentials import Credentials, KeyMissing, accepted, credentials,
 from executor.database import in_database
 from executor.hints import notify
 from executor.history import transcript
-from executor.journal import MAX_STALLED_ATTEMPTS, Journal, LeaseLost, Source
+from executor.journal import MAX_STALLED_ATTEMPTS, Journal, Source
+from executor.lease import LeaseLost
 from executor.live import Publisher
 from executor.models import Agent, OnUnknown, Status, Step
 from executor.toolset import Toolset, may_have_run

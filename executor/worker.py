@@ -36,7 +36,8 @@ from executor.database import in_database
 from executor.decisions import expire
 from executor.hints import BELL, notify, wake
 from executor.housekeeping import EVERY, keep_house
-from executor.journal import LEASE, claim, claimable, give_up, heartbeat
+from executor.journal import claim
+from executor.lease import LEASE, claimable, give_up, heartbeat
 from executor.live import Publisher
 from executor.models import HELD, Status, Task, Worker
 from executor.owner import is_dead, owner_name

@@ -15,7 +15,8 @@ from uuid import UUID
 
 import pytest
 
-from executor.journal import LEASE, MAX_STALLED_ATTEMPTS
+from executor.journal import MAX_STALLED_ATTEMPTS
+from executor.lease import LEASE
 from tests.agentsite.conftest import eventually
 from tests.chaos.site import Row, Site
 from tests.executor.conftest import start_redis

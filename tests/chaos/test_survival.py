@@ -12,7 +12,7 @@ from uuid import UUID
 
 import pytest
 
-from executor.journal import LEASE
+from executor.lease import LEASE
 from tests.agentsite.conftest import eventually
 from tests.chaos.site import Site, Visitor
 

@@ -10,7 +10,8 @@ from django.db import connection
 from executor.core.events import Finished, ToolFinished
 from executor.core.limits import Spent
 from executor.core.messages import ToolCall, ToolResult, Usage, assistant
-from executor.journal import Journal, LeaseLost, claim
+from executor.journal import Journal, claim
+from executor.lease import LeaseLost
 from executor.models import Status, Step, Task
 from tests.executor.conftest import claimed, in_threads, taken_over
 

@@ -18,7 +18,8 @@ from executor.core.messages import Message, ToolCall, assistant
 from executor.database import in_database
 from executor.decisions import TooLate, WrongAnswer
 from executor.history import OUTCOME_UNKNOWN
-from executor.journal import Journal, LeaseLost
+from executor.journal import Journal
+from executor.lease import LeaseLost
 from executor.models import ApprovalRule, Decision, Status, Task
 from tests.executor.conftest import MakeScript, MakeTask, claimed, in_threads, taken_over
 from tests.executor.scripted import call, say

@@ -16,7 +16,8 @@ from executor.core.events import Finished, FinishReason, ToolFinished
 from executor.core.limits import Spent
 from executor.core.messages import Message, Native, Reasoning, Text, ToolCall, ToolResult, Usage, assistant
 from executor.history import OUTCOME_UNKNOWN, transcript
-from executor.journal import Journal, LeaseLost, claim, give_up, heartbeat
+from executor.journal import Journal, claim
+from executor.lease import LeaseLost, give_up, heartbeat
 from executor.models import Checkpoint, DayAccount, Decision, Status, Step, Task
 from tests.executor.conftest import MakeTask, claimed, in_threads, taken_over, values, worker_dies
 from tests.executor.measures import bytes_per_step, contest, refused

@@ -12,7 +12,8 @@ from django.db import connections
 
 from executor import actions, decisions, queue
 from executor.history import transcript
-from executor.journal import Journal, LeaseLost, claim
+from executor.journal import Journal, claim
+from executor.lease import LeaseLost
 from executor.models import Status, Task
 from executor.run import Run
 from executor.worker import WorkerProcess

@@ -18,7 +18,8 @@ from django.contrib.auth.models import Group
 from executor import actions, queue
 from executor.core.errors import LLMError
 from executor.history import OUTCOME_UNKNOWN
-from executor.journal import LeaseLost, claim
+from executor.journal import claim
+from executor.lease import LeaseLost
 from executor.models import Status, Step, Task
 from executor.threads import Threads
 from executor.worker import WorkerProcess

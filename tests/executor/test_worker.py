@@ -19,7 +19,8 @@ from django.db.models.functions import Now
 from executor import actions
 from executor.core.errors import LLMError
 from executor.hints import BELL, wake
-from executor.journal import LEASE, claim
+from executor.journal import claim
+from executor.lease import LEASE
 from executor.models import Status, Task, Worker
 from executor.owner import owner_name
 from executor.worker import MESSAGE_LOST_AFTER, WorkerProcess

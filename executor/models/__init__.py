@@ -1,0 +1,28 @@
+"""The rows that are the truth about everything an agent did."""
+
+from executor.models.agents import Agent, AgentVersion, OnUnknown, default_functions, provider_choices
+from executor.models.decisions import ApprovalRule, Decision
+from executor.models.site import DayAccount, Probe, ReviewLog, UsageOverview, Worker
+from executor.models.tasks import ACTIVE, HELD, OPEN, Checkpoint, Status, Step, Task
+
+__all__ = [
+    "ACTIVE",
+    "HELD",
+    "OPEN",
+    "Agent",
+    "AgentVersion",
+    "ApprovalRule",
+    "Checkpoint",
+    "DayAccount",
+    "Decision",
+    "OnUnknown",
+    "Probe",
+    "ReviewLog",
+    "Status",
+    "Step",
+    "Task",
+    "UsageOverview",
+    "Worker",
+    "default_functions",
+    "provider_choices",
+]
