@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from datetime import timedelta
 from functools import partial
+from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
@@ -12,15 +13,16 @@ from django.db import DatabaseError, transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 
-from conversations.branches import close_gap
+from conversations.branches import NotNow, close_gap
 from conversations.models import TITLE_LENGTH, Conversation, Turn
 from executor import queue
-from executor.actions import create_task
+from executor.actions import RETRYABLE, create_task
 from executor.actions import retry as retry_task
 from executor.core.messages import user as user_message
 from executor.hints import notify_soon, tell_pages_soon
-from executor.models import Agent, Status, Task
+from executor.models import ACTIVE, Agent, Status, Task
 from executor.prepared import Param, Select
+from executor.queue import UNBEGUN
 from users.models import User
 
 logger = logging.getLogger(__name__)
@@ -28,16 +30,19 @@ logger = logging.getLogger(__name__)
 #: How long a deleted conversation can still be had back.
 BIN_DAYS = 7
 
+ANSWERED_ABOVE = "Something further up is being answered once more. Send this when that is done."
+ANSWERED_BELOW = "What was said after it is being answered. Try again when that is done."
 
 _LOCKED = Select(lambda: Conversation.objects.select_for_update().filter(pk=Param("conversation")).only("pk"))
-_LAST_TURN = Select(
-    lambda: (
-        Turn.objects.filter(conversation=Param("conversation"), shown=True)
-        .select_related("task")
-        .only("position", "task__status")
-        .order_by("-position")[:1]
-    )
-)
+_AT_WORK = Task.objects.filter(thread=OuterRef("conversation"), status__in=ACTIVE)
+
+
+def _turns_from_the_last(conversation: Param) -> QuerySet[Any]:
+    shown = Turn.objects.filter(conversation=conversation, shown=True).order_by("-position")
+    return shown.annotate(is_busy=Exists(_AT_WORK)).select_related("task").only("position", "task__status")
+
+
+_LAST_TURN = Select(lambda: _turns_from_the_last(Param("conversation"))[:1])
 _NEWS = Task.objects.filter(turn__conversation=OuterRef("pk"), ended_at__gt=OuterRef("seen_at"))
 _UNSEEN = Select(
     lambda: Conversation.objects.filter(Q(seen_at=None) | Q(Exists(_NEWS)), pk=Param("conversation")).only("pk")
@@ -52,7 +57,10 @@ class AlreadySent(Exception):
 
 
 def send(user: User, agent: Agent, text: str, conversation: Conversation | None = None, key: str = "") -> Turn:
-    """Say something: in `conversation`, or in a new one. Sent twice with the same `key`, it is still one turn."""
+    """Say something: in `conversation`, or in a new one. Sent twice with the same `key`, it is still one turn.
+
+    Raises NotNow while something further up is being answered once more: this would be answered beside it.
+    """
     try:
         with transaction.atomic():
             return _send(user, agent, text, conversation, key)
@@ -66,6 +74,8 @@ def _send(user: User, agent: Agent, text: str, conversation: Conversation | None
     # One at a time, so that two messages sent at once follow each other.
     _LOCKED.first(conversation=conversation.pk)
     parent = _LAST_TURN.first(conversation=conversation.pk)
+    if parent and parent.is_busy and not parent.task.is_active:
+        raise NotNow(ANSWERED_ABOVE)
     task, created = create_task(
         user,
         agent.current_version(),
@@ -91,15 +101,37 @@ def _send(user: User, agent: Agent, text: str, conversation: Conversation | None
 def retry(turn: Turn, agent: Agent | None = None) -> bool:
     """Try again what failed or was stopped, with `agent` if there is one. See `executor.actions.retry`.
 
-    Not where another variant is shown: what is at work is always on the page.
+    Not where another variant is shown: what is at work is always on the page. Raises NotNow while something that was
+    said after it is being answered.
     """
     with transaction.atomic():
         _LOCKED.first(conversation=turn.conversation_id)
-        is_shown = Turn.objects.filter(pk=turn.pk, shown=True).exists()
-        done = is_shown and retry_task(turn.task, agent.current_version() if agent else None)
-        if done and agent:
+        if not Turn.objects.filter(pk=turn.pk, shown=True).exists():
+            return False
+        if not retry_task(turn.task, agent.current_version() if agent else None):
+            if Task.objects.filter(RETRYABLE, pk=turn.task_id).exists():
+                raise NotNow(ANSWERED_BELOW)
+            return False
+        _take_place(turn)
+        if agent:
             Conversation.objects.filter(pk=turn.conversation_id).update(agent=agent)
-    return done
+    return True
+
+
+def _take_place(turn: Turn) -> None:
+    """Let the task of a turn that is tried again, and those that wait behind it, follow each other as the turns do.
+    Raises NotNow if two tasks could be at work at once then."""
+    path = Turn.objects.filter(conversation=turn.conversation_id, shown=True).select_related("task")
+    path = path.only("task__status", "task__attempts", "task__previous").order_by("position")
+    line = [each.task for each in path if each.task.is_active or each.task.attempts]
+    active = [task for task in line if task.is_active]
+    begun = [task for task in active[1:] if task.attempts and task.pk != turn.task_id]
+    if len(active) > 1 and (begun or active != line[-len(active) :]):
+        raise NotNow(ANSWERED_BELOW)
+    movable = Task.objects.filter(UNBEGUN | Q(pk=turn.task_id))
+    for before, task in pairwise(active):
+        if task.previous_id != before.pk and not movable.filter(pk=task.pk).update(previous=before.pk):
+            raise NotNow(ANSWERED_BELOW)
 
 
 def take_back(turn: Turn) -> bool:
@@ -114,42 +146,26 @@ def send_now(turn: Turn) -> bool:
     if somebody has begun to answer it."""
     with transaction.atomic():
         _LOCKED.first(conversation=turn.conversation_id)
-        waiting = list(Turn.objects.filter(conversation=turn.conversation_id, task__status=Status.QUEUED).order_by())
-        before = Task.objects.in_bulk([other.task_id for other in waiting])
         if not queue.steer(turn.task):
             return False
-        after = Task.objects.in_bulk(list(before))
-        _line_up(
-            waiting, {pk: task.previous_id for pk, task in after.items() if task.previous_id != before[pk].previous_id}
-        )
+        _move_up(turn)
     return True
 
 
-def _line_up(waiting: list[Turn], moved: dict[UUID, UUID | None]) -> None:
-    """Let turns follow each other as their tasks do, after some of those were `moved` behind others."""
-    if not moved:
+def _move_up(turn: Turn) -> None:
+    """Put a turn in front of the one whose task waits for its task now, with all that were between them behind it."""
+    shown = Turn.objects.filter(conversation=turn.conversation_id, shown=True)
+    turn.refresh_from_db(fields=["parent", "position"])
+    behind = shown.filter(task__previous=turn.task_id, task__status=Status.QUEUED, position__lt=turn.position).first()
+    if behind is None:
         return
-    parents = {turn.task_id: turn for turn in Turn.objects.filter(task__in=[pk for pk in moved.values() if pk])}
-    parents |= {turn.task_id: turn for turn in waiting}
-    by_id = {turn.pk: turn for turn in parents.values()}
-    for turn in waiting:
-        if turn.task_id in moved:
-            previous = moved[turn.task_id]
-            turn.parent_id = parents[previous].pk if previous in parents else None
-    placed: set[UUID] = set()
-
-    def place(turn: Turn) -> None:
-        parent = by_id.get(turn.parent_id) if turn.parent_id else None
-        if turn.pk in placed or parent is None:
-            return
-        placed.add(turn.pk)
-        if parent in waiting:
-            place(parent)
-        turn.position = parent.position + 1
-
-    for turn in waiting:
-        place(turn)
-    Turn.objects.bulk_update(waiting, ["parent", "position"])
+    passed = list(shown.filter(position__gte=behind.position, position__lt=turn.position).order_by("position"))
+    Turn.objects.filter(parent=turn).update(parent=passed[-1])
+    parent, place = behind.parent_id, behind.position
+    for at, each in enumerate([turn, *passed]):
+        each.parent_id, each.position = parent, place + at
+        parent = each.pk
+    Turn.objects.bulk_update([turn, *passed], ["parent", "position"])
 
 
 def leave_line(task: Task, **_: Any) -> None:

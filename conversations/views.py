@@ -17,8 +17,9 @@ from django_htmx.middleware import HtmxDetails
 
 from conversations import actions, fragments, words
 from conversations.access import get_conversation, get_task, get_turn
+from conversations.branches import NotNow
 from conversations.forms import MessageForm, TitleForm
-from conversations.models import Conversation
+from conversations.models import Conversation, Turn
 from conversations.present import (
     agent_views,
     answer_text,
@@ -129,14 +130,24 @@ def send_new(request: Request) -> HttpResponse:
 def send(request: Request, conversation_id: UUID) -> HttpResponse:
     found = get_conversation(request.user, conversation_id)
     form = MessageForm(request.POST, user=request.user)
-    if not form.is_valid():
+    turn = _sent(form, request.user, found)
+    if turn is None:
         if request.htmx:
             return HttpResponse(fragments.composer_error(form.sentence()), status=422)
         return _chat(request, found, form=form)
-    turn = actions.send(request.user, **form.cleaned_data, conversation=found)
     if not request.htmx:
         return redirect(found)
     return HttpResponse(fragments.turn_added(fragments.turn_view(turn)) + fragments.composer_error(""))
+
+
+def _sent(form: MessageForm, user: User, found: Conversation) -> Turn | None:
+    """None if the form says why not."""
+    if form.is_valid():
+        try:
+            return actions.send(user, **form.cleaned_data, conversation=found)
+        except NotNow as why:
+            form.add_error(None, str(why))
+    return None
 
 
 @require_POST
@@ -187,7 +198,10 @@ def retry(request: Request, task_id: UUID) -> HttpResponse:
     agent = Agent.objects.usable_by(request.user).filter(name=name).first() if name else None
     if name and agent is None:
         return _said(request, turn.conversation, "This agent is not available any more. Choose another one.", 422)
-    actions.retry(turn, agent)
+    try:
+        actions.retry(turn, agent)
+    except NotNow as why:
+        return _said(request, turn.conversation, str(why), 409)
     if not request.htmx:
         return redirect(turn.conversation)
     return HttpResponse(fragments.task_retried(task_views([turn.task])[turn.task_id]))

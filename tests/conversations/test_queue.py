@@ -19,12 +19,14 @@ from django.db.models.functions import Now
 from django.test import Client
 from django.urls import reverse
 
-from conversations import actions
+from conversations import actions, branches
+from conversations.branches import NotNow
 from conversations.fragments import active_task
 from conversations.models import Conversation, Turn
 from conversations.search import search
 from conversations.sidebar import conversation_view
 from executor import actions as tasks
+from executor import journal
 from executor.models import Agent, Status, Task, Worker
 from executor.states import state_of
 from tests.conversations.page import Page
@@ -158,6 +160,90 @@ def test_the_task_that_waits_for_a_person_is_stopped_and_the_line_goes_on(line: 
     line[0].task.refresh_from_db()
     assert tasks.stop(line[0].task)
     assert hold(line[1].task)
+
+
+# --- tried again -----------------------------------------------------------------------------------------------------
+
+
+def claimable(*turns: Turn) -> list[str]:
+    """Those that a worker could begin."""
+    return [turn.text for turn in turns if Task.objects.filter(journal.claimable(), pk=turn.task_id).exists()]
+
+
+def end(turn: Turn, status: Status = Status.DONE) -> None:
+    Task.objects.filter(pk=turn.task_id).update(status=status, owner="", lease_until=None)
+
+
+def again(turn: Turn) -> bool:
+    return actions.retry(Turn.objects.select_related("task").get(pk=turn.pk))
+
+
+def stop_in_line(*turns: Turn) -> None:
+    for turn in turns:
+        turn.task.refresh_from_db()
+        assert tasks.stop(turn.task)
+
+
+@pytest.mark.parametrize("order", [(1, 2), (2, 1)])
+def test_what_was_stopped_in_the_line_takes_its_place_again(line: list[Turn], order: tuple[int, ...]) -> None:
+    stop_in_line(line[1], line[2])
+    for at in order:
+        assert again(line[at])
+    shown(line[0])
+    for done, following in pairwise(line):
+        end(done)
+        assert claimable(*line) == [following.text]
+
+
+def test_nothing_is_tried_again_while_what_was_said_after_it_is_answered(
+    alice: User, demo: Agent, as_alice: Client, line: list[Turn]
+) -> None:
+    stop_in_line(line[1])
+    end(line[0], Status.FAILED)
+    hold(line[2].task)
+    for turn in line[:2]:
+        response = post(as_alice, "retry", turn, headers={"HX-Request": "true"})
+        assert response.status_code == 409
+        assert "What was said after it is being answered" in response.content.decode()
+    end(line[2])
+    assert claimable(*line) == ["Four"]
+    with pytest.raises(NotNow):  # It is about to begin.
+        again(line[1])
+    assert claimable(*line) == ["Four"]
+
+
+def test_nothing_is_said_beside_what_is_answered_once_more_further_up(as_alice: Client, line: list[Turn]) -> None:
+    stop_in_line(*line[1:])
+    end(line[0], Status.FAILED)
+    assert again(line[3])
+    end(line[3])
+    assert again(line[1])
+    url = reverse("send", args=[line[0].conversation_id])
+    for headers in ({}, {"HX-Request": "true"}):
+        response = as_alice.post(url, {"text": "Five, please"}, headers=headers)
+        assert response.status_code == 422
+        assert "Something further up is being answered once more" in response.content.decode()
+    assert "Five, please" in as_alice.post(url, {"text": "Five, please"}).content.decode()
+    with pytest.raises(CommandError, match="further up"):
+        call_command("ask", "Five", user="alice", conversation=str(line[0].conversation_id), stderr=StringIO())
+    end(line[1])
+    assert as_alice.post(url, {"text": "Five, please"}).status_code == 302
+    assert claimable(*Turn.objects.filter(text__startswith="Five")) == ["Five, please"]
+
+
+@pytest.mark.parametrize(
+    ("stopped", "order"), [(1, ["One", "Two", "Five", "Three", "Four"]), (2, ["One", "Five", "Two", "Three", "Four"])]
+)
+def test_a_message_that_goes_first_leaves_one_path_also_around_what_was_stopped_in_the_line(
+    alice: User, demo: Agent, line: list[Turn], stopped: int, order: list[str]
+) -> None:
+    last = actions.send(alice, demo, "Five", line[0].conversation)
+    stop_in_line(line[stopped])
+    assert actions.send_now(last)
+    turns = list(last.conversation.turns.order_by("position"))
+    assert [(turn.position, turn.text) for turn in turns] == list(enumerate(order, 1))
+    assert [turn.parent for turn in turns] == [None, *turns[:-1]]
+    assert branches.variants(turns) == {}
 
 
 # --- where it stands -------------------------------------------------------------------------------------------------

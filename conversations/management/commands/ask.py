@@ -23,6 +23,7 @@ from django.http import Http404
 
 from conversations.access import get_conversation
 from conversations.actions import send
+from conversations.branches import NotNow
 from conversations.forms import MessageForm
 from conversations.models import Conversation, Turn
 from conversations.present import StepView, answer_text
@@ -101,6 +102,8 @@ class Command(BaseCommand):
                 turn = send(user, agent, form.cleaned_data["text"], conversation)
             self._note(f"{agent.title} · conversation {turn.conversation_id}")
             task = self._follow(turn.task, began + options["timeout"])
+        except NotNow as why:
+            raise CommandError(str(why), returncode=FAILED) from why
         except KeyboardInterrupt:
             if turn is None:
                 raise
