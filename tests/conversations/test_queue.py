@@ -26,7 +26,7 @@ from conversations.models import Conversation, Turn
 from conversations.search import search
 from conversations.sidebar import conversation_view
 from executor import actions as tasks
-from executor import journal
+from executor import lease
 from executor.models import Agent, Status, Task, Worker
 from executor.states import state_of
 from tests.conversations.page import Page
@@ -167,7 +167,7 @@ def test_the_task_that_waits_for_a_person_is_stopped_and_the_line_goes_on(line: 
 
 def claimable(*turns: Turn) -> list[str]:
     """Those that a worker could begin."""
-    return [turn.text for turn in turns if Task.objects.filter(journal.claimable(), pk=turn.task_id).exists()]
+    return [turn.text for turn in turns if Task.objects.filter(lease.claimable(), pk=turn.task_id).exists()]
 
 
 def end(turn: Turn, status: Status = Status.DONE) -> None:
