@@ -58,7 +58,7 @@ class DecisionView:
     @classmethod
     def of(cls, decision: Decision) -> DecisionView:
         step = decision.step
-        arguments = (step.arguments if step else None) or {}
+        arguments = decision.arguments or (step.arguments if step else None) or {}
         function = get_registry().functions.get(step.name) if step else None
         is_call = decision.kind in (Kind.APPROVAL, Kind.UNKNOWN)
         schema = function.parameters["properties"] if function and decision.kind == Kind.APPROVAL else {}

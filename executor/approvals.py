@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,8 @@ from tools.core.function import Function
 ALWAYS, NEVER = "always", "never"
 #: What lets a call run.
 GO = (Decision.Choice.ALLOW, Decision.Choice.ALWAYS, Decision.Choice.AGAIN)
+
+CHANGED = "The person changed the arguments of this call before it ran, to {arguments}. Its result:\n"
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,11 @@ class Agreements:
 def policy_for(policy: Mapping[str, str], function: str) -> str:
     """What an agent's policy says of a function: ALWAYS, NEVER, or "" for what the function itself says."""
     return policy.get(function, policy.get("*", ""))
+
+
+def with_changes(arguments: dict[str, Any] | None, result: str) -> str:
+    """What a model is told of a call that ran with other `arguments` than its own. None: it ran with those."""
+    return result if arguments is None else CHANGED.format(arguments=json.dumps(arguments, ensure_ascii=False)) + result
 
 
 def rules_of(task: Task) -> set[str]:

@@ -19,6 +19,7 @@ from django.db.models.functions import Now
 from django.utils.timezone import localtime
 
 from executor.actions import stop
+from executor.approvals import with_changes
 from executor.at_limit import SUMMARISE, added, amount, is_of_a_day
 from executor.hints import notify_soon, wake
 from executor.lease import deadline_from_now
@@ -87,7 +88,7 @@ def answer(decision: Decision, by: User, text: str) -> None:
 def it_did(decision: Decision, by: User, note: str = "") -> None:
     """The call that may have run did run. Raises TooLate."""
     with _decided(decision, by, Choice.DID, note=note) as step:
-        _close(step, Step.Status.DONE, result=_with(DID_RUN, note))
+        _close(step, Step.Status.DONE, result=with_changes(decision.arguments, _with(DID_RUN, note)))
 
 
 def run_again(decision: Decision, by: User) -> None:

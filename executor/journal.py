@@ -23,7 +23,7 @@ from django.db.models import Case, F, Q, When
 from django.db.models.functions import Now
 
 from executor.accounts import DayLimits
-from executor.approvals import ALWAYS, policy_for
+from executor.approvals import ALWAYS, GO, policy_for
 from executor.at_limit import details
 from executor.core.config import AgentConfig
 from executor.core.errors import LimitReached, LLMError, TaskExecutionError
@@ -310,6 +310,7 @@ class Journal:
             defaults={
                 "kind": kind,
                 "arguments_digest": step.arguments_digest,
+                "arguments": _agreed_arguments(step),
                 # Who has to be asked each time is not offered to say it once for all.
                 "details": {"each_time": True} if policy_for(self.config.approvals, step.name) == ALWAYS else {},
                 "expires_at": Now() + timedelta(days=settings.DECISION_DAYS),
@@ -628,6 +629,12 @@ class Journal:
             for step in doubtful:
                 self._ask(step, Decision.Kind.UNKNOWN)
         return [step.name for step in doubtful]
+
+
+def _agreed_arguments(step: Step) -> Any:
+    """What a person changed the arguments of a call to, when they last said that it may run; None if nothing."""
+    agreed = Decision.objects.filter(step=step, status=Decision.Status.DECIDED, choice__in=GO)
+    return agreed.order_by("pk").values_list("arguments", flat=True).last()
 
 
 class _Undo(Exception):

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 from uuid import UUID
 
-from executor.approvals import Agreements
+from executor.approvals import Agreements, with_changes
 from executor.core.config import AgentConfig
 from executor.core.events import ToolFinished
 from executor.core.messages import ToolCall, ToolResult
@@ -23,8 +22,6 @@ from tools.registry import get_toolbox
 T = TypeVar("T")
 #: Runs a transactional call in the transaction that writes its outcome down.
 Transact = Callable[[ToolCall, Callable[[], Outcome]], Awaitable[Outcome]]
-
-CHANGED = "The person changed the arguments of this call before it ran, to {arguments}. Its result:\n"
 
 
 class Toolset:
@@ -104,10 +101,7 @@ class Toolset:
             verify=call.id in self._agreements.begun and not again,
             transact=functools.partial(self._transact, call) if self._transact else None,
         )
-        content = outcome.content
-        if edited is not None:
-            content = CHANGED.format(arguments=json.dumps(edited, ensure_ascii=False)) + content
-        result = ToolResult(call.id, call.name, content, outcome.is_error)
+        result = ToolResult(call.id, call.name, with_changes(edited, outcome.content), outcome.is_error)
         is_open = self._asks and may_have_run(self._functions.get(call.name), outcome.error_kind)
         return ToolFinished(call, result, outcome.files, outcome.error_kind, is_open)
 

@@ -48,7 +48,7 @@ class Decision(models.Model):
     #: What is asked: the options of a question, the limit that was reached …
     details = models.JSONField(default=dict, blank=True)
     arguments_digest = models.CharField(max_length=32, blank=True)
-    #: What the person changed the arguments to; None if nothing.
+    #: What the person changed the arguments to, this time or when they agreed to the same call before; None if nothing.
     arguments = models.JSONField(null=True, blank=True)
     note = models.TextField(blank=True, help_text="What the person said about it.")
     decided_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+")

@@ -250,6 +250,12 @@ def test_the_person_says_what_became_of_a_call(
     assert Step.objects.get(call_id=MAIL.id).status == status
 
 
+def test_what_may_have_run_is_shown_as_the_person_had_changed_it(as_alice: Client, alice: User, demo: Agent) -> None:
+    decision = waiting(alice, demo, MAIL, Decision.Kind.UNKNOWN)
+    Decision.objects.filter(pk=decision.pk).update(arguments={"to": "carol@example.com"})
+    assert [fact.get_text() for fact in card(as_alice, decision).select("dd")] == ["carol@example.com"]
+
+
 @pytest.fixture
 def limited(alice: User, demo: Agent) -> Decision:
     return at_limit(alice, demo)

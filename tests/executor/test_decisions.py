@@ -12,6 +12,7 @@ from django.contrib.auth.models import Group
 from django.db.models.functions import Now
 
 from executor import actions, decisions
+from executor.approvals import with_changes
 from executor.core.events import Finished
 from executor.core.limits import Spent
 from executor.core.messages import Message, ToolCall, assistant
@@ -225,12 +226,7 @@ def test_what_was_agreed_to_is_used_up_even_if_the_worker_dies_then(
     task = make_task("Go.", scripted(say(call("order", text="Hi"))))
     run(task)
     decisions.allow(asked(task), alice)
-    journal = claimed(task)
-    step = task.steps.get(name="order")
-    decision = task.decisions.get()
-    assert step.call_id
-    journal.start_tools([ToolCall(step.call_id, "order", {"text": "Hi"})], {step.call_id: decision})
-    execute(taken_over(task))
+    run_and_die(task, "order")
     task.refresh_from_db()
     assert task.status == Status.WAITING
     assert functions() == []
@@ -319,6 +315,15 @@ def test_a_plan_is_agreed_to_changed_or_refused(make_task: MakeTask, scripted: M
     assert "Drink" in told(script.asked[2])["propose_plan"]
 
 
+def run_and_die(task: Task, name: str) -> None:
+    """The call that was agreed to is begun, its worker dies, and another one takes the task up."""
+    step = task.steps.get(name=name)
+    calls = [ToolCall(step.call_id or "", name, step.arguments)]
+    decided = task.decisions.get(status=Decision.Status.DECIDED)
+    claimed(task).start_tools(calls, {step.call_id or "": decided})
+    execute(taken_over(task))
+
+
 # --- may have run ----------------------------------------------------------------------------------------------------
 
 
@@ -361,6 +366,34 @@ def test_an_interrupted_call_is_run_again_when_the_person_says_so(
     assert run(task) == Status.DONE
     assert functions() == ["order"]  # Nor is it asked about a second time.
     assert task.steps.get(name="order").attempt == 2
+
+
+def test_a_call_is_run_again_with_the_arguments_that_the_person_changed(
+    make_task: MakeTask, scripted: MakeScript, functions: Functions, alice: User
+) -> None:
+    script = scripted(say(call("order", text="Hi")), say("Good."))
+    task = make_task("Go.", script)
+    run(task)
+    decisions.allow(asked(task), alice, {"text": "Ho"})
+    run_and_die(task, "order")
+    assert (asked(task).kind, asked(task).arguments) == (Decision.Kind.UNKNOWN, {"text": "Ho"})
+    decisions.run_again(asked(task), alice)
+    assert run(task) == Status.DONE
+    assert functions() == ["order"]
+    assert told(script.asked[-1])["order"] == with_changes({"text": "Ho"}, "ordered Ho")
+
+
+def test_the_model_is_told_with_which_arguments_a_call_did_run(
+    make_task: MakeTask, scripted: MakeScript, functions: Functions, alice: User
+) -> None:
+    script = scripted(say(call("order", text="Hi")), say("Good."))
+    task = make_task("Go.", script)
+    run(task)
+    decisions.allow(asked(task), alice, {"text": "Ho"})
+    run_and_die(task, "order")
+    decisions.it_did(asked(task), alice)
+    assert run(task) == Status.DONE
+    assert told(script.asked[-1])["order"] == with_changes({"text": "Ho"}, decisions.DID_RUN)
 
 
 def test_an_interrupted_call_is_skipped(
