@@ -75,6 +75,14 @@ def get_probe(user: User, probe_id: UUID) -> Probe:
     return probe
 
 
+_AGENT = Select(lambda: Agent.objects.usable_by(Param("user")).filter(name=Param("name")))
+
+
+def find_agent(user: User | None, name: str) -> Agent | None:
+    """One that `user` may choose; without a user, that everybody may. None if there is none with this name."""
+    return _AGENT.first(user=user.pk if user else None, name=name)
+
+
 def get_own_agent(user: User, agent_id: int) -> Agent:
     """One that the person made for themselves. Raises Http404."""
     agent = Agent.objects.filter(pk=agent_id, owner=user, enabled=True).first()

@@ -11,7 +11,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST
 
 from conversations import branches, fragments
-from conversations.access import get_turn
+from conversations.access import find_agent, get_turn
 from conversations.branches import NotNow
 from conversations.forms import MessageForm
 from conversations.models import Turn
@@ -79,7 +79,7 @@ def refused(request: Request, turn: Turn, sentence: str) -> HttpResponse:
 def _agent(request: Request) -> Agent | None:
     """The one that was chosen, if one was. Raises NotNow if it may not be used any more."""
     name = request.POST.get("agent", "")
-    agent = Agent.objects.usable_by(request.user).filter(name=name).first() if name else None
+    agent = find_agent(request.user, name) if name else None
     if name and agent is None:
         raise NotNow(branches.AGENT_GONE)
     return agent

@@ -7,6 +7,7 @@ from typing import Any
 
 from django import forms
 
+from conversations.access import find_agent
 from conversations.models import TITLE_LENGTH
 from executor.models import Agent
 from users.models import User
@@ -43,9 +44,8 @@ class MessageForm(forms.Form):
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
-        agents = Agent.objects.usable_by(self._user)
         name = cleaned.get("agent")
-        agent = agents.filter(name=name).first() if name else agents.first()
+        agent = find_agent(self._user, name) if name else Agent.objects.usable_by(self._user).first()
         if agent is None:
             self.add_error(
                 None,

@@ -123,6 +123,8 @@ class BlockStream:
     @property
     def open_html(self) -> SafeString:
         """The block that is still being written. Code in it has no colours yet."""
+        if not self._tail:
+            return SafeString("")
         if self._is_too_long:
             return mark_safe("<p>" + escape(self._tail, quote=False).replace("\n", "<br>\n") + "</p>")  # noqa: S308
         if self._open is None:

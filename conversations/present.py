@@ -305,6 +305,8 @@ def task_view(
     took = words.duration(task.started_at, task.ended_at)
     retry_at = None if task.status == Status.WAITING else task.not_before
     state = state_of(task)
+    needs_key = failed and task.error_kind == KeyMissing.kind
+    check_key = failed and YOUR_KEY in task.error_hint
     used = own if every_step or not task.is_active else ()  # Told at the end; adding up at each look would take time.
     return TaskView(
         id=task.pk,
@@ -344,9 +346,9 @@ def task_view(
         retry_at=retry_at,
         retry_reason=words.failure(task.error_kind) if retry_at else "",
         can_retry=failed or (task.status == Status.STOPPED and task.stop_reason == "person"),
-        needs_key=failed and task.error_kind == KeyMissing.kind,
-        check_key=failed and YOUR_KEY in task.error_hint,
-        key_url=key_url(config["provider"], config["base_url"]),
+        needs_key=needs_key,
+        check_key=check_key,
+        key_url=key_url(config["provider"], config["base_url"]) if needs_key or check_key else "",
         use=task_use(used),
         models=by_model(used),
         answers=answer_uses(own) if every_step else (),

@@ -16,7 +16,7 @@ from django_htmx.http import HttpResponseClientRedirect
 from django_htmx.middleware import HtmxDetails
 
 from conversations import actions, fragments, words
-from conversations.access import get_conversation, get_task, get_turn
+from conversations.access import find_agent, get_conversation, get_task, get_turn
 from conversations.branches import NotNow
 from conversations.forms import MessageForm, TitleForm
 from conversations.models import Conversation, Turn
@@ -28,7 +28,6 @@ from conversations.present import (
 from conversations.search import search as search_conversations
 from conversations.sidebar import conversation_view, sidebar_groups
 from executor import actions as tasks
-from executor.models import Agent
 from tools.models import Resource
 from tools.resources import get_resource, resource_response
 from users.models import User
@@ -195,7 +194,7 @@ def retry(request: Request, task_id: UUID) -> HttpResponse:
     """With the `agent` that is chosen in the composer, if the page says which."""
     turn = get_turn(request.user, task_id)
     name = request.POST.get("agent", "")
-    agent = Agent.objects.usable_by(request.user).filter(name=name).first() if name else None
+    agent = find_agent(request.user, name) if name else None
     if name and agent is None:
         return _said(request, turn.conversation, "This agent is not available any more. Choose another one.", 422)
     try:

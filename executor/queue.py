@@ -15,12 +15,15 @@ from django.dispatch import Signal
 
 from executor.hints import notify_soon, wake
 from executor.models import ACTIVE, Status, Task
+from executor.prepared import Param, Select
 
 #: Sent with `task` when it is about to be taken out of its line, in that transaction and before any of its rows is
 #: touched. Who keeps a row about it removes that, after locking what all its changes of the line lock first.
 leaving = Signal()
 
 UNBEGUN = Q(status=Status.QUEUED, attempts=0)
+
+_BEFORE = Select(lambda: Task.objects.filter(next_tasks=Param("task")).only("status", "steers", "ended_at"))
 
 
 class _Begun(Exception):
@@ -66,15 +69,16 @@ def steer(task: Task) -> bool:
 def line_before(task: Task) -> list[Task]:
     """The tasks that `task` waits for, the one at work first."""
     line: list[Task] = []
-    before = _task_before(task)
+    before = task_before(task)
     while before is not None and before.status in ACTIVE:
         line.insert(0, before)
-        before = _task_before(before)
+        before = task_before(before)
     return line
 
 
-def _task_before(task: Task) -> Task | None:
-    return Task.objects.filter(next_tasks=task.pk).first()
+def task_before(task: Task) -> Task | None:
+    """The one that `task` goes on from, as it is now."""
+    return _BEFORE.first(task=task.pk)
 
 
 def _move_up(task: Task) -> None:

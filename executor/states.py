@@ -9,7 +9,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from executor.models import HELD, Status, Task, Worker
-from executor.queue import line_before
+from executor.queue import line_before, task_before
 
 #: A worker whose heart did not beat for so long is taken for dead.
 WORKER_GONE = timedelta(seconds=20)
@@ -59,8 +59,9 @@ def _in_line(task: Task) -> State:
 
 def _why_queued(task: Task) -> str:
     since = task.created_at
-    if task.previous and task.previous.ended_at:
-        since = max(since, task.previous.ended_at)
+    before = task_before(task)
+    if before is not None and before.ended_at:
+        since = max(since, before.ended_at)
     if timezone.now() - since < SOON:
         return "Queued"
     return f"Queued · {'no worker is free' if _somebody_works() else NO_WORKER}"

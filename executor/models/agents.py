@@ -15,6 +15,7 @@ from executor.core.config import AgentConfig
 from executor.core.limits import Limits
 from executor.core.llms.factory import LLMS, llm_class
 from executor.keys import key_variable
+from executor.prepared import Param, Select
 from users import api_keys
 from users.models import User
 
@@ -37,7 +38,7 @@ class OnUnknown(models.TextChoices):
 
 
 class AgentQuerySet(models.QuerySet["Agent"]):
-    def usable_by(self, user: User | None) -> Self:
+    def usable_by(self, user: User | Param | None) -> Self:
         """The enabled agents that `user` may choose: everybody's and their own. None: only everybody's."""
         everybodys = models.Q(owner=None)
         return self.filter(everybodys | models.Q(owner=user) if user else everybodys, enabled=True)
@@ -204,7 +205,10 @@ class Agent(models.Model):
             return self.provider, self.base_url
 
     def current_version(self) -> AgentVersion:
-        return self.versions.latest("number")
+        """Raises AgentVersion.DoesNotExist for one that was never saved."""
+        if (version := _CURRENT_VERSION.first(agent=self.pk)) is None:
+            raise AgentVersion.DoesNotExist
+        return version
 
     def _keep_version(self) -> None:
         config = self.config().to_json()
@@ -234,3 +238,6 @@ class AgentVersion(models.Model):
 
     def agent_config(self) -> AgentConfig:
         return AgentConfig.from_json(self.config)
+
+
+_CURRENT_VERSION = Select(lambda: AgentVersion.objects.filter(agent=Param("agent")).order_by("-number")[:1])
