@@ -228,7 +228,8 @@ class LiveConsumer(AsyncWebsocketConsumer):
                     self._over.add(task_id)
                 await self._follow(turn)
             for other in waiting:  # Where they stand in the line may have changed.
-                await self._follow(other)
+                if other != turn:
+                    await self._follow(other)
             for piece in pieces:
                 self.show(piece)
 

@@ -80,7 +80,7 @@ class Feed:
         self._note = ""
         self._lost = False  # Nothing streams at the moment, although it should.
         self._behind = False  # The rows have changed and were not looked at yet.
-        self._failed = False  # The last look at them came to nothing.
+        self._wanted = False  # Somebody wants them to be looked at, and nobody does so far.
         self._timer: asyncio.TimerHandle | None = None
         self._draw_at = 0.0
 
@@ -92,7 +92,7 @@ class Feed:
     @property
     def needs_a_look(self) -> bool:
         """Whether the rows may tell what nobody looked at."""
-        return self._behind or self._failed or not self.heard
+        return self._behind or self._wanted or not self.heard
 
     def repaint(self) -> str:
         """The task as its pages show it, for somebody who just came."""
@@ -137,15 +137,17 @@ class Feed:
         self.last_id, self._lost, self._note = "0", True, ""
 
     async def look(self) -> None:
-        """Look at the rows, and send what is different."""
+        """Look at the rows, and send what is different. Of those who come while somebody looks, one looks for all."""
+        self._wanted = True
         async with self._looking:  # So that an earlier look never ends after a later one.
-            behind, self._behind = self._behind, False
+            if not self._wanted:
+                return
+            behind, self._behind, self._wanted = self._behind, False, False
             try:
                 self._snapshot = await in_database(Snapshot.load, self.task_id, self._snapshot)
             except BaseException:  # Also when it was cancelled: what changed is still to be looked at.
-                self._behind, self._failed = self._behind or behind, True
+                self._behind, self._wanted = self._behind or behind, True
                 raise
-            self._failed = False
             self._draw()
 
     def _open(self, text: BlockStream | None, seq: int, said: str) -> None:
@@ -202,6 +204,7 @@ class Hub:
         self._bell_id = "0"
         self._reader: asyncio.Task[None] | None = None
         self._poller: asyncio.Task[None] | None = None
+        self._looks: set[asyncio.Task[None]] = set()
 
     async def follow(self, task_id: UUID, viewer: Viewer, turn: Turn | None = None) -> None:
         """Show `viewer` the task as it stands, and everything that happens to it from now on.
@@ -260,7 +263,7 @@ class Hub:
 
     async def aclose(self) -> None:
         self._feeds.clear()
-        running = [task for task in (self._reader, self._poller) if task is not None]
+        running = [task for task in (self._reader, self._poller, *self._looks) if task is not None]
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
@@ -297,7 +300,7 @@ class Hub:
                 logger.warning("Live updates are not coming from Redis: %s", error)
                 for feed in self._feeds.values():
                     feed.lose()
-                await self._look_at(list(self._feeds.values()))
+                await self._look_at(*self._feeds.values())
                 await asyncio.sleep(RETRY_AFTER)
             except Exception:
                 logger.exception("The hub stumbled")
@@ -307,7 +310,6 @@ class Hub:
         watched = {stream_key(task_id): feed for task_id, feed in self._feeds.items()}
         positions: dict[Any, Any] = {key: feed.last_id for key, feed in watched.items()}
         reply = await self._streams.xread({**positions, self._bell: self._bell_id}, block=BLOCK_MS)
-        changed = []
         # redis-py gives a list of pairs under RESP2 and a dictionary of lists of pages under RESP3.
         for key, found in _pages(reply):
             if key == self._bell:
@@ -315,8 +317,7 @@ class Hub:
             elif feed := watched.get(key):
                 feed.last_id = found[-1][0]
                 if feed.take([json.loads(fields["e"]) for _, fields in found]):
-                    changed.append(feed)
-        await self._look_at(changed)
+                    self._look_soon(feed)
 
     async def _poll_forever(self) -> None:
         while self._feeds:
@@ -324,9 +325,15 @@ class Hub:
             due = [feed for feed in self._feeds.values() if feed.needs_a_look]
             for feed in self._feeds.values():
                 feed.heard = False
-            await self._look_at(due)
+            await self._look_at(*due)
 
-    async def _look_at(self, feeds: list[Feed]) -> None:
+    def _look_soon(self, feed: Feed) -> None:
+        """Without waiting: others have words to show meanwhile."""
+        look = asyncio.create_task(self._look_at(feed), name="hub look")
+        self._looks.add(look)
+        look.add_done_callback(self._looks.discard)
+
+    async def _look_at(self, *feeds: Feed) -> None:
         """Find out from the rows what is new. What fails is looked at again by the poller."""
         for result in await asyncio.gather(*(feed.look() for feed in feeds), return_exceptions=True):
             if isinstance(result, Exception):

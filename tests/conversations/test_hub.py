@@ -75,8 +75,51 @@ async def test_a_look_that_the_database_refused_is_made_up_for(
     await db(answer, turn.task, "Good morning.")
     async with away("executor_step"), redis.from_url(settings.REDIS_URL) as client:
         await client.xadd(stream_key(turn.task_id), {"e": json.dumps({"k": "rows"})})
-        await until(lambda: feed._failed)
+        await until(lambda: feed._wanted and not feed._looking.locked())
         assert "Good morning." not in "".join(page.shown)
     async with asyncio.timeout(5):
         await page.over.wait()
     assert "Good morning." in "".join(page.shown)
+
+
+async def test_those_who_come_while_somebody_looks_share_one_look(
+    transactional_db: None, alice: User, demo: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turn = await db(actions.send, alice, demo, "Hello")
+    snapshot = await db(Snapshot.load, turn.task_id)
+    assert snapshot is not None
+    feed, looks = Feed(snapshot), []
+
+    async def counted(*_: object) -> Snapshot:
+        looks.append(1)
+        await asyncio.sleep(0)
+        return snapshot
+
+    monkeypatch.setattr(hub, "in_database", counted)
+    await asyncio.gather(*(feed.look() for _ in range(5)))
+    assert len(looks) == 2  # That of the first, and one for those who came meanwhile.
+    await feed.look()
+    assert len(looks) == 3
+
+
+async def test_words_are_read_while_the_rows_of_another_task_are_looked_at(
+    transactional_db: None, live: None, alice: User, demo: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow, quick = [await db(actions.send, alice, demo, text) for text in ("One", "Two")]
+    page = Page()
+    for turn in (slow, quick):
+        await get_hub().follow(turn.task_id, page)
+    feeds = get_hub()._feeds
+    goes_on = asyncio.Event()
+
+    async def blocked() -> None:
+        await goes_on.wait()
+
+    monkeypatch.setattr(feeds[slow.task_id], "look", blocked)
+    async with redis.from_url(settings.REDIS_URL) as client:
+        await client.xadd(stream_key(slow.task_id), {"e": json.dumps({"k": "rows"})})
+        await until(lambda: feeds[slow.task_id]._behind)
+        await client.xadd(stream_key(quick.task_id), {"e": json.dumps({"k": "note", "t": "Wait a moment."})})
+        await until(lambda: feeds[quick.task_id]._note != "")
+    goes_on.set()
+    get_hub().leave(page)
