@@ -354,7 +354,8 @@ def _news_of(user: User, task_id: UUID, current_id: UUID | None) -> tuple[Turn |
     if is_here:
         mark_seen(turn.conversation)
         pieces.append(fragments.composer_actions(turn.conversation_id))
-        pieces += [fragments.turn_moved(other) for other in waiting if other.task_id == task_id and other.task.steers]
+        if any(other.task_id == task_id and other.task.steers for other in waiting):
+            pieces += [fragments.turn_moved(other) for other in waiting if other.task.steers]
     if turn.task.status == Status.QUEUED and _was_below(turn):  # A new message brings its conversation to the top.
         pieces.append(_sidebar(user, current_id))
     else:

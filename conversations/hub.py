@@ -55,7 +55,8 @@ class Viewer(Protocol):
         """The task has ended; nothing more will come of it."""
 
     def task_stands(self, task_id: UUID) -> None:
-        """Nobody works on the task any more, or somebody does again, and nobody may have told."""
+        """Nobody works on the task any more, or somebody does again, or it is to go first in its line; and nobody may
+        have told."""
 
 
 class Feed:
@@ -176,7 +177,8 @@ class Feed:
         if html:
             for viewer in self.viewers:
                 viewer.show(html)
-        if before.is_still != self._shown.is_still and self._shown.is_active:
+        moved = (before.is_still, before.steers) != (self._shown.is_still, self._shown.steers)
+        if moved and self._shown.is_active:
             for viewer in self.viewers:
                 viewer.task_stands(self.task_id)
 

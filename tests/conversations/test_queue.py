@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connections
+from django.db import connection, connections, transaction
 from django.db.models.functions import Now
 from django.test import Client
 from django.urls import reverse
@@ -404,6 +404,24 @@ async def test_every_page_shows_the_line_as_it_changes(scene: Scene) -> None:
     await work.end()
     await scene.is_quiet()
     assert two.page.text(f"#foot-{line[2].task_id} .state") == "Queued · 1st in line"
+
+
+async def test_a_page_that_was_not_told_of_the_line_finds_out_by_itself(scene: Scene) -> None:
+    line = await sent(scene)
+
+    def go_first() -> None:
+        with transaction.atomic():
+            assert actions.send_now(line[2])
+            assert actions.send_now(line[3])
+            connection.run_on_commit.clear()  # Nobody hears of it.
+
+    viewer = await scene.watch(line[0].conversation)
+    await scene.work(line[0].task)
+    await scene.is_quiet()
+    await db(go_first)
+    await scene.is_quiet(patience=PATIENCE + 4)  # The hub looks at the rows by itself.
+    ids = [turn["id"] for turn in viewer.page.soup.select(".turn")]
+    assert ids == [f"turn-{line[at].pk}" for at in (0, 2, 3, 1)]
 
 
 async def test_every_page_shows_a_message_move_into_the_task_at_work(scene: Scene) -> None:
