@@ -2,6 +2,7 @@
 
     TaskExecutionError
     ├── StepValidationError     a step was given, or gave, something that does not fit
+    ├── StepFailed              a step's own code failed, or took too long
     ├── LimitReached            the task used up what it was allowed
     │   └── GoingInCircles      … or does the same over and over again
     └── LLMError                a language model did not answer; `kind` says why
@@ -60,10 +61,15 @@ _PARTIAL_HINTS: dict[LLMErrorKind, str] = {
 
 
 class TaskExecutionError(Exception):
-    """A task could not go on. `retryable` tells whether trying the same again makes sense."""
+    """A task could not go on. `retryable` tells whether trying the same again makes sense.
+
+    Of a declared task, `step_id` is the step that failed, after so many `step_attempts`.
+    """
 
     kind: str = "task"
     retryable = False
+    step_id: str = ""
+    step_attempts: int = 0
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
@@ -73,6 +79,10 @@ class TaskExecutionError(Exception):
 
 class StepValidationError(TaskExecutionError):
     kind = "validation"
+
+
+class StepFailed(TaskExecutionError):
+    kind = "step"
 
 
 class LimitReached(TaskExecutionError):

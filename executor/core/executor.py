@@ -6,32 +6,36 @@
         async def handle_outline(self, step_input):
             return {"outline": await self.llm_call("Outline a report.", step_input)}
 
-    result = await Report(llm, tools).execute({"topic": "Tides"})
+    result = await Report(llm).execute({"topic": "Tides"})
 
 A step without a `handle_<id>` method asks the model with the step's instruction; what it gives is text, or the JSON
-value that the step's `response_schema` demands. `execute` runs anywhere, in a script or a test, and keeps no record.
-The worker drives `TaskSolver.run` instead and writes down every event.
+value that the step's `response_schema` demands. `execute` runs anywhere, in a script or a test. Where the executor's
+`record` holds what was done before, it goes on at the first step that is not finished: the worker gives it one that
+keeps everything in rows.
 """
 
 from __future__ import annotations
 
+import asyncio
 import enum
+import inspect
 import json
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from executor.core.errors import LimitReached, LLMError, StepValidationError, TaskExecutionError
-from executor.core.events import Failed, Finished, LoopEvent
+from executor.core.errors import LimitReached, LLMError, StepFailed, StepValidationError, TaskExecutionError
+from executor.core.events import Finished, LoopEvent, PersonAsked, ToolFinished
 from executor.core.limits import Limits, Spent
 from executor.core.llms.base import BaseLlm
-from executor.core.llms.parameters import RESPONSE_SCHEMA
 from executor.core.loop import Tools, solve
-from executor.core.messages import Message, system, user
-from executor.core.retry import stream_with_retry
-from executor.core.validation import answer_problems, given_up, parse_answer, with_corrections
+from executor.core.messages import Message, ToolCall, ToolResult, ToolSpec
+from executor.core.record import MemoryRecord, Part, PartEffect, Question, Record, Suspended
+from executor.core.steps import TaskInput, TaskStep, inputs_of, read_input
+from executor.core.validation import ResponseInvalid, answer_problems, parse_answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,108 +68,278 @@ class ExecutionResult:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class TaskStep:
-    """One declared step. `required_info` names the keys that must be there when it begins. With a `response_schema`
-    (JSON Schema), what the model answers must be JSON that fits it."""
-
-    id: str
-    name: str
-    instruction: str = ""
-    required_info: tuple[str, ...] = ()
-    response_schema: dict[str, Any] | None = None
-
-
 Listener = Callable[[LoopEvent], Awaitable[None]]
+
+#: Failures of a step that another attempt may not have. Models that do not answer are asked again elsewhere (retry.py).
+TRIED_AGAIN = (StepFailed, StepValidationError, ResponseInvalid)
+LONGEST_PAUSE = 20.0
+
+
+class NoTools:
+    """For questions that only need words."""
+
+    specs: Sequence[ToolSpec] = ()
+
+    def must_wait(self, call: ToolCall) -> bool:
+        return False
+
+    async def run(self, call: ToolCall) -> ToolFinished:
+        said = f"There is no function {call.name}: no functions can be called here."
+        return ToolFinished(call, ToolResult(call.id, call.name, said, is_error=True), error_kind="not_found")
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """Who works on a step."""
+
+    llm: BaseLlm
+    tools: Tools
+    instructions: str = ""
 
 
 class TaskExecutor:
-    task_steps: ClassVar[Sequence[TaskStep]] = ()
+    """The base class of declared tasks. Subclasses have `task_steps`, and a `handle_<id>` method for each step that
+    does more than to ask the model. Handlers get the input and everything that earlier steps gave, and return a dict.
 
-    def __init__(self, llm: BaseLlm, tools: Tools, *, limits: Limits | None = None, on_event: Listener | None = None):
+    A handler may be begun again after a crash: what it asks its model, and what it does in `once`, is done once all the
+    same, as long as it does these in the same order.
+    """
+
+    task_steps: ClassVar[Sequence[TaskStep]] = ()
+    #: What people are asked for; None: what the steps require.
+    inputs: ClassVar[Sequence[TaskInput] | None] = None
+    #: Seconds before the second attempt of a step. They double with each attempt.
+    pause: ClassVar[float] = 1.0
+
+    def __init__(
+        self,
+        llm: BaseLlm,
+        tools: Tools | None = None,
+        *,
+        limits: Limits | None = None,
+        instructions: str = "",
+        record: Record | None = None,
+        on_event: Listener | None = None,
+    ):
         self.llm = llm
-        self.tools = tools
+        self.tools: Tools = tools or NoTools()
         self.limits = limits or Limits()
+        self.instructions = instructions
+        self.spent = Spent()
+        self._record = record or MemoryRecord()
         self._on_event = on_event
+        self._asking = asyncio.Lock()
+        self._step: TaskStep | None = None
+        self._worker: Worker | None = None
+        self._asked: Counter[Question] = Counter()
+        self._done: Counter[str] = Counter()
+
+    # --- what a subclass may say -------------------------------------------------------------------------------------
+
+    async def preprocess(self, input_data: dict[str, Any]) -> dict[str, Any]:
+        """The input as the steps get it. Called each time that the task is taken up."""
+        return input_data
+
+    async def postprocess(self, output: dict[str, Any]) -> dict[str, Any]:
+        """The output of the whole, when all steps are finished."""
+        return output
+
+    async def on_complete(self, result: ExecutionResult) -> None:
+        """The place to clean up, however it ended. Called each time that `execute` comes to an end."""
+
+    def answer(self, output: dict[str, Any]) -> str:
+        """The output in words, Markdown: “answer”, else what the last step that gave text wrote."""
+        if isinstance(said := output.get("answer"), str):
+            return said
+        for step in reversed(self.task_steps):
+            if isinstance(said := output.get(step.id), str):
+                return said
+        return f"```json\n{json.dumps(output, ensure_ascii=False, indent=2, default=str)}\n```"
+
+    async def worker(self, step: TaskStep) -> Worker:
+        """Who works on `step`."""
+        return Worker(self.llm, self.tools, self.instructions)
+
+    # --- running -----------------------------------------------------------------------------------------------------
 
     async def execute(self, input_data: Mapping[str, Any]) -> ExecutionResult:
-        """Run all steps in order. Each gets the input and everything the earlier ones returned.
+        """Run all steps in order, from the first that is not finished. Each gets the input and everything the earlier
+        ones returned.
 
         Never raises an error of the task: that is in the result, with the output so far.
         """
         began = time.monotonic()
         output: dict[str, Any] = {}
+        status, failure = ExecutionStatus.DONE, None
         try:
+            data = await self.preprocess(read_input(self.asks_for(), input_data))
             for step in self.task_steps:
-                output |= await self._run_step(step, {**input_data, **output})
+                done = self._record.outputs.get(step.id)
+                output |= await self._run_step(step, {**data, **output}) if done is None else done
+            output = await self.postprocess(output)
         except TaskExecutionError as error:
+            failure = error
             status = ExecutionStatus.STOPPED if isinstance(error, LimitReached) else ExecutionStatus.FAILED
-            return ExecutionResult(status, output, error, time.monotonic() - began)
-        return ExecutionResult(ExecutionStatus.DONE, output, None, time.monotonic() - began)
+        result = ExecutionResult(status, output, failure, time.monotonic() - began)
+        await self.on_complete(result)
+        return result
 
-    async def llm_call(self, instruction: str, context: Mapping[str, Any], schema: dict[str, Any] | None = None) -> str:
-        """What the model answers, without functions: with a `schema`, JSON that fits it.
-
-        Raises LLMError, and ResponseInvalid when corrections do not help.
-        """
-        question = (
-            f"{instruction}\n\n{json.dumps(context, ensure_ascii=False, default=str)}" if context else instruction
-        )
-        transcript = [user(question)]
-        if schema is None:
-            return (await self._ask(transcript)).text
-        while True:
-            answer = await self._ask(with_corrections(transcript, schema), **{RESPONSE_SCHEMA: schema})
-            if not answer_problems(answer.text, schema):
-                return answer.text
-            transcript.append(answer)
-            if failure := given_up(transcript, schema):
-                raise failure
-
-    async def _ask(self, messages: Sequence[Message], **parameters: Any) -> Message:
-        async with aclosing(stream_with_retry(self.llm, messages, **parameters)) as events:
-            async for event in events:
-                if isinstance(event, Finished):
-                    return event.message
-                if isinstance(event, Failed):
-                    raise event.error
-        raise LLMError("protocol", "The model's stream ended without an answer.")
+    @classmethod
+    def asks_for(cls) -> Sequence[TaskInput]:
+        return inputs_of(cls.task_steps) if cls.inputs is None else cls.inputs
 
     async def _run_step(self, step: TaskStep, step_input: dict[str, Any]) -> dict[str, Any]:
         missing = [name for name in step.required_info if step_input.get(name) in (None, "")]
         if missing:
             raise StepValidationError(f"The step “{step.name}” needs {', '.join(missing)}.")
-        handler = getattr(self, f"handle_{step.id}", None)
-        if handler is None:
-            text = await self.llm_call(step.instruction or step.name, step_input, step.response_schema)
-            return {step.id: parse_answer(text) if step.response_schema else text}
-        result = await handler(step_input)
+        while True:
+            attempt = await self._record.begin_step(step)
+            try:
+                output = await self._attempt(step, step_input)
+            except TaskExecutionError as error:
+                error.step_id, error.step_attempts = step.id, attempt
+                if isinstance(error, LLMError | LimitReached):  # Others say what becomes of these.
+                    raise
+                await self._record.fail_step(step, error)
+                if attempt > step.retries or not isinstance(error, TRIED_AGAIN):
+                    raise
+                await asyncio.sleep(min(self.pause * 2 ** (attempt - 1), LONGEST_PAUSE))
+                continue
+            await self._record.finish_step(step, output)
+            return output
+
+    async def _attempt(self, step: TaskStep, step_input: dict[str, Any]) -> dict[str, Any]:
+        self._step, self._worker = step, None
+        self._asked.clear()
+        self._done.clear()
+        try:
+            async with asyncio.timeout(step.timeout) as limit:
+                result = await self._handle(step, step_input)
+        except TaskExecutionError:
+            raise
+        except TimeoutError as error:
+            if limit.expired():
+                said = f"The step “{step.name}” took longer than {step.timeout:g} s."
+                raise StepFailed(said, hint="Try again, or allow it more time.") from error
+            raise _failed(step, error) from error
+        except Exception as error:
+            raise _failed(step, error) from error
         if not isinstance(result, dict):
             raise StepValidationError(f"handle_{step.id} must return a dict, not {type(result).__name__}.")
+        try:
+            return dict(json.loads(json.dumps(result)))
+        except (TypeError, ValueError) as error:
+            raise StepValidationError(f"What handle_{step.id} returned cannot be kept as JSON: {error}.") from error
+
+    async def _handle(self, step: TaskStep, step_input: dict[str, Any]) -> Any:
+        handler = getattr(self, f"handle_{step.id}", None)
+        if handler is None:
+            ask = self.solve if step.functions else self.llm_call
+            text = await ask(step.instruction or step.name, step_input, step.response_schema)
+            return {step.id: parse_answer(text) if step.response_schema else text}
+        result = await handler(step_input)
+        if step.response_schema and (wrong := answer_problems(json.dumps(result, default=str), step.response_schema)):
+            raise StepValidationError(f"What handle_{step.id} returned does not fit: {wrong[0]}")
         return result
 
+    # --- what handlers call ------------------------------------------------------------------------------------------
+
+    async def llm_call(
+        self, instruction: str, context: Mapping[str, Any] | None = None, schema: dict[str, Any] | None = None
+    ) -> str:
+        """What the model answers, without functions: with a `schema`, JSON that fits it.
+
+        Raises LLMError, and ResponseInvalid when corrections do not help.
+        """
+        return await self._ask(instruction, context, schema, NoTools())
+
+    async def solve(
+        self, problem: str, context: Mapping[str, Any] | None = None, schema: dict[str, Any] | None = None
+    ) -> str:
+        """What the model answers after as many rounds with its functions as it needs: the agent loop inside a step.
+
+        Raises as `llm_call`, and LimitReached.
+        """
+        return await self._ask(problem, context, schema, None)
+
+    async def once(
+        self,
+        name: str,
+        work: Callable[..., Any],
+        *arguments: Any,
+        effect: PartEffect = "unsafe",
+    ) -> Any:
+        """The result of `work(*arguments)`, which may be async: that of before if it was done before, also in an
+        attempt that failed later. Arguments and result are JSON. A plain function runs in a thread.
+
+        `effect` says what doing it twice would do (docs/adding-a-function.md). After a crash in the middle of it,
+        “read” and “idempotent” work is done again; of “unsafe” work the person is asked.
+        """
+        assert self._step is not None, "once() is for handlers."
+        self._done[name] += 1
+
+        async def do() -> Any:
+            returned = work(*arguments) if inspect.iscoroutinefunction(work) else asyncio.to_thread(work, *arguments)
+            return await returned
+
+        part = Part(self._step.id, name, effect, list(arguments), self._done[name])
+        return await self._record.once(part, do)
+
+    async def _ask(
+        self, instruction: str, context: Mapping[str, Any] | None, schema: dict[str, Any] | None, tools: Tools | None
+    ) -> str:
+        assert self._step is not None, "Models are asked by handlers."
+        said = f"{instruction}\n\n{json.dumps(context, ensure_ascii=False, default=str)}" if context else instruction
+        async with self._asking:  # One question at a time: what streams belongs to the one that is open.
+            if self._worker is None:
+                self._worker = await self.worker(self._step)
+            who = self._worker
+            question = Question(self._step.id, said, who.instructions)
+            self._asked[question] += 1
+            transcript = await self._record.open(replace(question, n=self._asked[question]))
+            self.spent.iterations = sum(message.role == "assistant" for message in transcript)
+            events = solve(who.llm, tools or who.tools, transcript, self.limits, self.spent, schema)
+            return await self._follow(events, transcript)
+
+    async def _follow(self, events: AsyncGenerator[LoopEvent, None], transcript: Sequence[Message]) -> str:
+        """The answer at the end of the loop. Raises Suspended if it has to wait for somebody."""
+        last: Message | None = transcript[-1]
+        async with aclosing(events):
+            async for event in events:
+                await self.emit(event)
+                if isinstance(event, Finished):
+                    last = event.message
+                elif isinstance(event, ToolFinished | PersonAsked):
+                    last = None
+        if last is None or last.tool_calls:
+            raise Suspended
+        return last.text
+
     async def emit(self, event: LoopEvent) -> None:
+        await self._record.note(event)
         if self._on_event is not None:
             await self._on_event(event)
+
+
+def _failed(step: TaskStep, error: Exception) -> StepFailed:
+    return StepFailed(
+        f"The step “{step.name}” failed: {type(error).__name__}: {error}",
+        hint="Trying again begins at this step. What the steps before it gave is kept.",
+    )
 
 
 class TaskSolver(TaskExecutor):
     """The executor whose one step is the agent loop: `await TaskSolver(llm, tools).solve("…")`."""
 
-    task_steps = (TaskStep("solve", "Solve", required_info=("problem",)),)
+    task_steps = (TaskStep("solve", "Solve", required_info=("problem",), retries=0),)
 
     async def handle_solve(self, step_input: dict[str, Any]) -> dict[str, Any]:
-        opening: list[Message] = [system(text)] if (text := step_input.get("instructions")) else []
-        answer = ""
-        async with aclosing(self.run([*opening, user(step_input["problem"])])) as events:
-            async for event in events:
-                await self.emit(event)
-                if isinstance(event, Finished):
-                    answer = event.message.text
-        return {"answer": answer}
+        return {"answer": await super().solve(step_input["problem"])}
 
-    async def solve(self, problem: str, instructions: str = "") -> ExecutionResult:
-        return await self.execute({"problem": problem, "instructions": instructions})
+    async def solve(self, problem: str, instructions: str = "") -> ExecutionResult:  # type: ignore[override]
+        """The whole task, not a question inside of it."""
+        self.instructions = instructions or self.instructions
+        return await self.execute({"problem": problem})
 
     def run(
         self, transcript: Sequence[Message], spent: Spent | None = None, schema: dict[str, Any] | None = None
