@@ -22,7 +22,7 @@ from users.models import User
 
 RETRYABLE = Q(status__in=(Status.FAILED, Status.NEEDS_ATTENTION)) | Q(status=Status.STOPPED, stop_reason="person")
 #: Nobody works on it: it waits for its turn, for somebody, or for its provider.
-IDLE = (Status.QUEUED, Status.WAITING, Status.RETRYING)
+IDLE = (Status.QUEUED, Status.WAITING, Status.AWAITING, Status.RETRYING)
 
 
 def create_task(

@@ -35,7 +35,7 @@ def state_of(task: Task) -> State:
         return _in_line(task)
     if task.status == Status.QUEUED or lost_its_worker(task):
         return State(RESUMING if _somebody_works() else f"{RESUMING} · {NO_WORKER}", is_still=True)
-    return State(str(task.get_status_display()), is_still=task.status == Status.WAITING)
+    return State(str(task.get_status_display()), is_still=task.status in (Status.WAITING, Status.AWAITING))
 
 
 def lost_its_worker(task: Task) -> bool:

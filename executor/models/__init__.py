@@ -2,6 +2,7 @@
 
 from executor.models.agents import Agent, AgentVersion, OnUnknown, default_functions, provider_choices
 from executor.models.decisions import ApprovalRule, Decision
+from executor.models.declared import DeclaredTask, DeclaredTaskVersion
 from executor.models.site import DayAccount, Probe, ReviewLog, UsageOverview, Worker
 from executor.models.tasks import ACTIVE, HELD, OPEN, Checkpoint, Status, Step, Task
 
@@ -15,6 +16,8 @@ __all__ = [
     "Checkpoint",
     "DayAccount",
     "Decision",
+    "DeclaredTask",
+    "DeclaredTaskVersion",
     "OnUnknown",
     "Probe",
     "ReviewLog",

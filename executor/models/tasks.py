@@ -13,6 +13,7 @@ from django.urls import NoReverseMatch, reverse
 from uuid_utils.compat import uuid7
 
 from executor.models.agents import AgentVersion
+from executor.models.declared import DeclaredTaskVersion
 from users.models import ApiKey
 
 
@@ -20,6 +21,7 @@ class Status(models.TextChoices):
     QUEUED = "queued", "Queued"
     RUNNING = "running", "Working"
     WAITING = "waiting", "Waiting for you"
+    AWAITING = "awaiting", "Waiting for other tasks"
     RETRYING = "retrying", "Retrying"
     STOPPING = "stopping", "Stopping"
     DONE = "done", "Done"
@@ -29,17 +31,31 @@ class Status(models.TextChoices):
 
 
 HELD = (Status.RUNNING, Status.STOPPING)
-ACTIVE = (Status.QUEUED, Status.RUNNING, Status.WAITING, Status.RETRYING, Status.STOPPING)
+ACTIVE = (Status.QUEUED, Status.RUNNING, Status.WAITING, Status.AWAITING, Status.RETRYING, Status.STOPPING)
 
 
 class Task(models.Model):
-    """One piece of work by one agent: this input, going on from that task (`previous`), for this person."""
+    """One piece of work by one agent: this input, going on from that task (`previous`), for this person.
+
+    A declared task (`declared`) works through its steps with `data`, what it asked for; `input` says that in words. A
+    sub-task belongs to the task that gave it (`parent`), which awaits it with the call `parent_call`; `root` is the one
+    at the top.
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="tasks")
     agent_version = models.ForeignKey(AgentVersion, models.PROTECT, related_name="tasks")
     previous = models.ForeignKey("self", models.SET_NULL, null=True, blank=True, related_name="next_tasks")
+    declared = models.ForeignKey(
+        DeclaredTaskVersion, models.PROTECT, null=True, blank=True, related_name="tasks", verbose_name="declared task"
+    )
+    data = models.JSONField(null=True, blank=True)
     parent = models.ForeignKey("self", models.CASCADE, null=True, blank=True, related_name="sub_tasks")
+    root = models.ForeignKey("self", models.CASCADE, null=True, blank=True, related_name="+")
+    parent_call = models.CharField(max_length=120, blank=True)
+    awaits = models.ManyToManyField(
+        "self", symmetrical=False, blank=True, related_name="awaited_by", help_text="Tasks that have to end before it."
+    )
     base = models.ForeignKey(
         "self",
         models.SET_NULL,
@@ -140,6 +156,8 @@ class Step(models.Model):
         MODEL = "model", "Model"
         TOOL = "tool", "Function"
         MESSAGE = "message", "Message"  # What the person said while the task was at work.
+        STEP = "step", "Step"  # One of a declared task. What belongs to it has its `seq` as `parent_seq`.
+        QUESTION = "question", "Question"  # What such a step asks its model, which answers under it.
         NOTE = "note", "Note"
 
     class Status(models.TextChoices):
@@ -155,7 +173,7 @@ class Step(models.Model):
 
     task = models.ForeignKey(Task, models.CASCADE, related_name="steps")
     seq = models.PositiveIntegerField()
-    parent_seq = models.PositiveIntegerField(null=True, blank=True, help_text="The model step that asked for it.")
+    parent_seq = models.PositiveIntegerField(null=True, blank=True, help_text="The step that asked for it.")
     kind = models.CharField(max_length=12, choices=Kind)
     status = models.CharField(max_length=12, choices=Status)
     fence = models.PositiveBigIntegerField(help_text="The acquisition that wrote it.")
