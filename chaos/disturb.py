@@ -45,6 +45,8 @@ WEIGHTS = {
     "connections": 3,
     "database": 1,
 }
+#: The boundary at which a worker that was told to end let go of a task.
+GIVEN_BACK = "it was given back on SIGTERM"
 #: What counts as a kill: a process that is gone, or gone for longer than its lease.
 KILLS = ("worker", "drain", "freeze", "site's worker", "web", "redis", "database")
 
@@ -231,12 +233,14 @@ class Disturber:
     def resumed(self) -> dict[str, list[float]]:
         """Seconds from a death until each task that was held then did something again, elsewhere, or was over.
 
-        A task whose next worker died before it did anything is counted from that death on.
+        A task whose next worker died before it did anything is counted from that death on. One that a worker gave back
+        on SIGTERM is counted from there as well: before that, a function may have run.
         """
         hows = {"SIGKILL": "kill -9", "SIGSTOP": "SIGSTOP"}
         died = [(hows[line["how"]], line["at"], line["held"]) for line in lines(self._nursery.folder / "faults")]
         lost = sorted([*self._lost, *died], key=lambda death: death[1])
-        times: dict[str, list[float]] = {"kill -9": [], "SIGTERM": [], "SIGSTOP": []}
+        released = {(line["task"], line["fence"]): line["at"] for line in lines(self._nursery.folder / "releases")}
+        times: dict[str, list[float]] = {"kill -9": [], "SIGTERM": [], GIVEN_BACK: [], "SIGSTOP": []}
         for number, (how, at, held) in enumerate(lost):
             for task in Task.objects.filter(pk__in=held):
                 when = [
@@ -248,4 +252,6 @@ class Disturber:
                 died_again = any(str(task.pk) in later[2] and later[1] < again for later in lost[number + 1 :])
                 if again > at and not died_again:
                     times[how].append(again - at)
+                    if how == "SIGTERM" and at <= (boundary := released.get((str(task.pk), held[str(task.pk)]), 0)):
+                        times[GIVEN_BACK].append(max(0.0, again - boundary))
         return times

@@ -105,8 +105,24 @@ def _die(point: str, when: str, how: str, report: Path) -> None:
 
     process = tasks._process
     held = {} if process is None else {str(pk): run.journal.fence for pk, run in dict(process._runs).items()}
-    line = {"at": time.time(), "pid": os.getpid(), "point": point, "when": when, "how": how, "held": held}
-    file = os.open(report, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    os.write(file, f"{json.dumps(line)}\n".encode())
-    os.close(file)
+    _say(report, {"pid": os.getpid(), "point": point, "when": when, "how": how, "held": held})
     os.kill(os.getpid(), signal.Signals[how])
+
+
+def tell_releases(report: Path) -> None:
+    """Say in `report` when a task is given back, which is when it came to its boundary."""
+    from executor import journal
+
+    release = journal.Journal.release
+
+    def told(given_back: Any) -> None:
+        release(given_back)
+        _say(report, {"task": str(given_back.task_id), "fence": given_back.fence})
+
+    journal.Journal.release = told  # type: ignore[method-assign,assignment]
+
+
+def _say(report: Path, what: dict[str, Any]) -> None:
+    file = os.open(report, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.write(file, f"{json.dumps({'at': time.time(), **what})}\n".encode())
+    os.close(file)

@@ -1,6 +1,6 @@
 """Where workers come from, fast: a process that has imported everything forks a Celery worker for each line it reads.
 
-    {"log": "…", "name": "a", "fault": ["start_tools", "after", 3, "SIGKILL", "…"]}
+    {"log": "…", "releases": "…", "name": "a", "fault": ["start_tools", "after", 3, "SIGKILL", "…"]}
 
 It answers each with {"born": pid}, and says {"died": pid, "signal": 9} of those that end. A worker that is started the
 usual way takes one to two seconds of a core, which a thousand of them would only spend on imports.
@@ -94,9 +94,10 @@ def be_a_worker(parent: int, order: dict[str, Any]) -> None:
     nothing = os.open(os.devnull, os.O_RDONLY)
     for new, old in ((nothing, 0), (log, 1), (log, 2)):
         os.dup2(new, old)
-    if order.get("fault"):
-        from chaos import faults
+    from chaos import faults
 
+    faults.tell_releases(Path(order["releases"]))
+    if order.get("fault"):
         point, when, count, how, report = order["fault"]
         faults.arm(point, when, count, how, Path(report))
     from agentsite.celery import app

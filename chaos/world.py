@@ -92,7 +92,8 @@ class Nursery:
     def fork(self, fault: tuple[str, str, int, str] | None = None) -> int:
         assert self._process.stdin
         self._names += 1
-        order = {"name": f"w{self._names}", "log": str(self.folder / "workers.log")}
+        files = {"log": str(self.folder / "workers.log"), "releases": str(self.folder / "releases")}
+        order = {"name": f"w{self._names}", **files}
         with self._changed:
             self._process.stdin.write(
                 f"{json.dumps(order | {'fault': [*fault, str(self.folder / 'faults')] if fault else None})}\n".encode()

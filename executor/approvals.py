@@ -9,6 +9,7 @@ from typing import Any
 
 from executor.core.config import AgentConfig
 from executor.models import ApprovalRule, Decision, Step, Task
+from executor.prepared import Param, Select
 from tools.core.function import Function
 
 ALWAYS, NEVER = "always", "never"
@@ -16,6 +17,19 @@ ALWAYS, NEVER = "always", "never"
 GO = (Decision.Choice.ALLOW, Decision.Choice.ALWAYS, Decision.Choice.AGAIN)
 
 CHANGED = "The person changed the arguments of this call before it ran, to {arguments}. Its result:\n"
+
+
+_AGREED = Select(
+    lambda: Decision.objects.filter(
+        task=Param("task"), status=Decision.Status.DECIDED, choice__in=GO, consumed_at=None
+    ).select_related("step")
+)
+_OPEN_CALLS = Select(
+    lambda: Step.objects.filter(
+        task=Param("task"), kind=Step.Kind.TOOL, status__in=(Step.Status.WAITING, Step.Status.PENDING)
+    ).only("call_id", "status", "attempt")
+)
+_RULES = Select(lambda: ApprovalRule.objects.filter(user=Param("user"), thread=Param("thread")).only("function"))
 
 
 @dataclass(frozen=True)
@@ -38,16 +52,13 @@ class Agreements:
         always = frozenset(rules_of(task))
         if is_new:
             return cls(config.approvals, always)
-        calls = Step.objects.filter(task=task, kind=Step.Kind.TOOL)
-        decisions = Decision.objects.filter(
-            task=task, status=Decision.Status.DECIDED, choice__in=GO, consumed_at=None
-        ).select_related("step")
+        calls = {call.call_id or "": call for call in _OPEN_CALLS.all(task=task.pk)}
         return cls(
             config.approvals,
             always,
-            {decision.step.call_id or "": decision for decision in decisions if decision.step},
-            _ids(calls.filter(status=Step.Status.WAITING)),
-            _ids(calls.filter(status=Step.Status.PENDING, attempt__gt=1)),
+            {decision.step.call_id or "": decision for decision in _AGREED.all(task=task.pk) if decision.step},
+            frozenset(name for name, call in calls.items() if call.status == Step.Status.WAITING),
+            frozenset(name for name, call in calls.items() if call.status == Step.Status.PENDING and call.attempt > 1),
         )
 
     def must_wait(self, call_id: str, function: Function, given: dict[str, Any]) -> bool:
@@ -81,9 +92,4 @@ def rules_of(task: Task) -> set[str]:
     """The functions that the person always allows where this task belongs."""
     if task.thread is None:
         return set()
-    found = ApprovalRule.objects.filter(user=task.user_id, thread=task.thread)
-    return set(found.values_list("function", flat=True))
-
-
-def _ids(steps: Any) -> frozenset[str]:
-    return frozenset(steps.values_list("call_id", flat=True))
+    return {rule.function for rule in _RULES.all(user=task.user_id, thread=task.thread)}

@@ -19,7 +19,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import DatabaseError, transaction
-from django.db.models import Case, F, Q, When
+from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from executor.accounts import DayLimits
@@ -32,14 +32,15 @@ from executor.core.limits import Spent
 from executor.core.messages import Reasoning, ToolCall, Usage
 from executor.core.retry import LONGEST_DELAY
 from executor.core.validation import ResponseInvalid
-from executor.lease import LEASE, LeaseLost, acquire, extend, unless_stopping
+from executor.lease import LEASE, LeaseLost, acquire, extend, give_back
 from executor.meter import NOTHING, Meter
 from executor.models import Decision, OnUnknown, Status, Step, Task
-from executor.prepared import Statement
+from executor.prepared import Param, Select, Statement
 from executor.queue import UNBEGUN, take_out
 from executor.statements import (
     ADD_CALL,
     BEGIN_MODEL,
+    BEGUN_CALLS,
     CHECKPOINT,
     CLOSE_QUESTIONS,
     CLOSE_STEPS,
@@ -48,6 +49,7 @@ from executor.statements import (
     FINISH_CALL,
     FINISH_MODEL,
     HOLD,
+    INTERRUPT_QUESTIONS,
     OPEN_QUESTIONS,
     PRICE,
     SAVE_PARTIAL,
@@ -67,13 +69,18 @@ MAX_STALLED_ATTEMPTS = 3
 _FAR_AWAY = 30 * 86400.0
 
 
+_ACQUIRED: Select[Any] = Select(
+    lambda: Task.objects.filter(pk=Param("task")).select_related("agent_version", "user").annotate(now=Now())
+)
+
+
 def claim(task_id: UUID, owner: str) -> Journal | None:
     """Acquire the task, or None if it is somebody else's, over, or not its turn yet."""
     began = time.monotonic()
     if not acquire(task_id, owner):
         return None
-    task = Task.objects.select_related("agent_version", "user").annotate(now=Now()).get(pk=task_id)
-    if task.owner != owner or task.started_at is None:
+    task = _ACQUIRED.first(task=task_id)
+    if task is None or task.owner != owner:
         return None
     journal = Journal(task, elapsed=(task.now - task.started_at).total_seconds())
     journal.held_until = began + LEASE.total_seconds()
@@ -514,12 +521,7 @@ class Journal:
         """Give the task back, to go on elsewhere at once. Nothing is left open that nobody works on."""
         self._meter.counts["stalled_attempts"] = 0
         with self._transaction():
-            Task.objects.filter(pk=self.task_id).update(
-                status=unless_stopping(Status.QUEUED),
-                owner="",
-                # What is being stopped is taken up as what lost its worker is; what is queued has no lease.
-                lease_until=Case(When(status=Status.STOPPING, then=Now()), default=None),
-            )
+            give_back(self.task_id)
             self._settle()
 
     # --- a transaction -----------------------------------------------------------------------------------------------
@@ -612,15 +614,15 @@ class Journal:
     def _settle(self) -> list[str]:
         """Leave nothing started that nobody works on. Returns the names of the functions that may have run."""
         self._price_open()
-        started = Step.objects.filter(task=self.task_id, status=Step.Status.STARTED)
-        started.filter(kind=Step.Kind.MODEL).update(
-            status=Step.Status.FAILED, error_kind="interrupted", error="The worker was interrupted.", ended_at=Now()
-        )
-        again = started.filter(kind=Step.Kind.TOOL, effect__in=(*REPEATABLE, "verifiable"))
+        INTERRUPT_QUESTIONS.execute(task=self.task_id)
+        if not BEGUN_CALLS.all(task=self.task_id):
+            return []
+        started = Step.objects.filter(task=self.task_id, kind=Step.Kind.TOOL, status=Step.Status.STARTED)
+        again = started.filter(effect__in=(*REPEATABLE, "verifiable"))
         # What was agreed to for a call holds for the same call.
         Decision.objects.filter(step__in=list(again)).update(consumed_at=None)
         again.update(status=Step.Status.PENDING, attempt=F("attempt") + 1, started_at=None)
-        doubtful = list(started.filter(kind=Step.Kind.TOOL))
+        doubtful = list(started)
         started.update(status=Step.Status.UNKNOWN, error_kind="interrupted", error="It may have run.", ended_at=Now())
         if doubtful:
             self._meter.counts["tool_calls"] += len(doubtful)

@@ -64,6 +64,20 @@ def acquire(task_id: UUID, owner: str) -> bool:
         return bool(_ACQUIRE.execute(task=task_id, owner=owner))
 
 
+_RELEASE = update(
+    lambda: Task.objects.filter(pk=Param("task")),
+    status=unless_stopping(Status.QUEUED),
+    owner="",
+    # What is being stopped is taken up as what lost its worker is; what is queued has no lease.
+    lease_until=Case(When(status=Status.STOPPING, then=Now()), default=None),
+)
+
+
+def give_back(task_id: UUID) -> None:
+    """Let anybody acquire the task, in a transaction that made sure of it."""
+    _RELEASE.execute(task=task_id)
+
+
 def heartbeat(owner: str, task_ids: Iterable[UUID]) -> set[UUID]:
     """Extend the leases of `owner` in one UPDATE. Returns the tasks that are no longer its own."""
     ids = set(task_ids)

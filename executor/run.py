@@ -40,7 +40,7 @@ from executor.core.executor import TaskSolver
 from executor.core.limits import Spent
 from executor.core.llms.base import BaseLlm
 from executor.core.llms.factory import create_llm
-from executor.core.messages import ToolCall
+from executor.core.messages import Message, ToolCall
 from executor.core.retry import FALLS_BACK, MAX_POSTPONEMENTS, POSTPONED, postponement
 from executor.core.summary import summarise
 from executor.credentials import Credentials, KeyMissing, accepted, credentials, refused
@@ -208,16 +208,14 @@ class Run:
     async def _solve_with(self, source: Source) -> None:
         journal, config = self.journal, self.journal.config
         journal.source = source
-        agreements = await in_database(Agreements.of, journal.task, journal.config, is_new=journal.is_new)
-        toolset = Toolset(config, journal.task.user_id, journal.task_id, agreements, self._transact, journal.make_sure)
         await _load(config)
-        llm, used = await in_database(_llm, journal, source)
+        agreements, messages, llm, used = await in_database(_what_stands, journal, source)
+        toolset = Toolset(config, journal.task.user_id, journal.task_id, agreements, self._transact, journal.make_sure)
         journal.source = replace(source, api_key_id=used.api_key.pk if used.api_key else None)
         solver = TaskSolver(llm, toolset, limits=journal.limits)
         self._begun = False
         try:
             while True:
-                messages = await in_database(transcript, journal.task, config.instructions)
                 spent = journal.spent
                 solving = solver.run(messages, spent, config.response_schema)
                 if SUMMARISE in journal.task.allowed:
@@ -227,8 +225,8 @@ class Run:
                         async for event in events:
                             await self._record(event, spent, toolset)
                     break
-                except Steered:
-                    pass  # What was said is in the rows.
+                except Steered:  # What was said is in the rows.
+                    messages = await in_database(transcript, journal.task, config.instructions)
         except BaseException as error:
             await in_database(journal.commit)  # What was only noted has happened, whatever came after it.
             if isinstance(error, LLMError):
@@ -446,6 +444,12 @@ class Doubtful(TaskExecutionError):
             f"It was interrupted in {', '.join(names)}, which may have run or not.",
             hint="Find out whether it did. Try again then: the model is told that its outcome is unknown.",
         )
+
+
+def _what_stands(journal: Journal, source: Source) -> tuple[Agreements, list[Message], BaseLlm, Credentials]:
+    """What was agreed to, what was said so far, and who is asked."""
+    agreements = Agreements.of(journal.task, journal.config, is_new=journal.is_new)
+    return agreements, transcript(journal.task, journal.config.instructions), *_llm(journal, source)
 
 
 def _llm(journal: Journal, source: Source) -> tuple[BaseLlm, Credentials]:

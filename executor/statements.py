@@ -77,6 +77,15 @@ CLOSE_QUESTIONS = update(
     ended_at=Now(),
 )
 
+#: … or that will be asked again.
+INTERRUPT_QUESTIONS = update(
+    lambda: Step.objects.filter(task=Param("task"), kind=Step.Kind.MODEL, status=Step.Status.STARTED),
+    status=Step.Status.FAILED,
+    error_kind="interrupted",
+    error="The worker was interrupted.",
+    ended_at=Now(),
+)
+
 #: Nobody need decide any more.
 WITHDRAW = update(
     lambda: Decision.objects.filter(task=Param("task"), status=Decision.Status.PENDING),
@@ -160,6 +169,11 @@ ADD_CALL = insert(
     raw_arguments=Param("raw_arguments"),
     arguments_digest=Param("arguments_digest"),
     effect=Param("effect"),
+)
+
+#: What runs, or did when its worker died.
+BEGUN_CALLS = Select(
+    lambda: Step.objects.filter(task=Param("task"), kind=Step.Kind.TOOL, status=Step.Status.STARTED).only("seq")
 )
 
 START_CALL = update(_call, status=Step.Status.STARTED, started_at=Now(), fence=Param("fence"))

@@ -47,8 +47,8 @@ logger = logging.getLogger(__name__)
 
 TICK = 0.5
 HEARTBEAT_EVERY = 5.0
-REAP_EVERY = 2.0
-#: A queued task that nobody took up for this long lost its message.
+REAP_EVERY = 1.0
+#: A new task that nobody took up for this long lost its message. (One that was given back is looked for at once.)
 MESSAGE_LOST_AFTER = timedelta(seconds=3)
 #: Seconds until a worker that lost Redis listens again.
 LISTEN_AGAIN_AFTER = 1.0
@@ -76,6 +76,8 @@ class WorkerProcess:
         self._begun: set[Future[None]] = set()
         self._telling: set[asyncio.Task[None]] = set()
         self._answering: set[Future[None]] = set()
+        # Of many that come at once, the first begin while others are still to be claimed.
+        self._claiming = asyncio.Lock()
         self._closing = threading.Event()
         self._closed = asyncio.Event()
         self._turning = threading.Thread(target=self._run_loop, name="loop", daemon=True)
@@ -170,7 +172,8 @@ class WorkerProcess:
             return
         self._taken.add(task_id)
         try:
-            journal = await in_database(claim, task_id, self.owner)
+            async with self._claiming:
+                journal = await in_database(claim, task_id, self.owner)
             if journal is None:
                 return
             run = self._runs[task_id] = Run(journal, self._publisher)
@@ -183,7 +186,6 @@ class WorkerProcess:
             waiting = await run.execute()
             if run.fell:
                 self._fallen.add(task_id)
-            await notify(journal.task.user_id, task_id, over=run.is_over)
             if run.wait is not None:
                 self._loop.call_later(run.wait, wake, task_id)
         finally:
@@ -191,6 +193,7 @@ class WorkerProcess:
             self._runs.pop(task_id, None)
         for follower in waiting:
             wake(follower)
+        await notify(journal.task.user_id, task_id, over=run.is_over)
 
     def _interrupt_all(self, why: Interruption) -> None:
         for run in list(self._runs.values()):
@@ -270,7 +273,8 @@ class WorkerProcess:
         for owner in Task.objects.filter(status__in=HELD).order_by().values_list("owner", flat=True).distinct():
             if is_dead(owner):
                 give_up(owner)
-        abandoned = Q(status__in=(*HELD, Status.RETRYING)) | Q(created_at__lt=Now() - MESSAGE_LOST_AFTER)
+        given_back = Q(status__in=(*HELD, Status.RETRYING)) | Q(attempts__gt=0)
+        abandoned = given_back | Q(created_at__lt=Now() - MESSAGE_LOST_AFTER)
         found = Task.objects.filter(claimable(), abandoned).order_by("created_at").values_list("pk", flat=True)[:room]
         for task_id in found:
             if task_id not in self._taken:

@@ -142,6 +142,15 @@ def test_a_task_whose_message_was_lost_is_taken_up(
     assert eventually(is_(task, Status.DONE)) < 5
 
 
+def test_a_task_that_a_worker_gave_back_while_nobody_heard_is_taken_up_at_once(
+    make_task: MakeTask, scripted: MakeScript, start_worker: StartWorker
+) -> None:
+    task = make_task("Hi.", scripted(say("Hello.")))
+    claimed(task).release()
+    start_worker()
+    assert eventually(is_(task, Status.DONE)) < MESSAGE_LOST_AFTER.total_seconds() - 1
+
+
 def test_a_task_that_lost_the_database_is_taken_up_long_before_its_lease_ends(
     make_task: MakeTask, scripted: MakeScript, start_worker: StartWorker
 ) -> None:
