@@ -26,10 +26,11 @@ from django.urls import reverse
 from redis.exceptions import RedisError
 
 from conversations import fragments
-from conversations.access import conversations_of, get_conversation
+from conversations.access import conversations_of, get_conversation, get_task
 from conversations.actions import mark_seen
 from conversations.hub import get_hub
 from conversations.models import Conversation, Turn
+from conversations.task_live import TaskPage
 from executor.database import in_database
 from executor.hints import user_group
 from executor.models import ACTIVE, HELD, Status, Task
@@ -51,7 +52,8 @@ CLOCKS_DIFFER = timedelta(seconds=30)
 
 
 class LiveConsumer(AsyncWebsocketConsumer):
-    """`/live/` for any page, `/live/?conversation=<id>` for that of a conversation."""
+    """`/live/` for any page, `/live/?conversation=<id>` for that of a conversation, `/live/?task=<id>` for that of a
+    task."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,6 +64,7 @@ class LiveConsumer(AsyncWebsocketConsumer):
         self._heard = asyncio.Event()
         self._over: set[UUID] = set()
         self._conversation_id: UUID | None = None
+        self._task_page: TaskPage | None = None
         self._group = ""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -81,6 +84,8 @@ class LiveConsumer(AsyncWebsocketConsumer):
                 await self.channel_layer.group_discard(self._group, self.channel_name)
         finally:
             get_hub().leave(self)  # Last, because until then a task of ours may have begun to follow.
+            if self._task_page:
+                get_hub().leave(self._task_page)
 
     async def connect(self) -> None:
         # A refusal must be accepted first: browsers do not tell a page why a handshake failed.
@@ -98,6 +103,9 @@ class LiveConsumer(AsyncWebsocketConsumer):
                 await self.close(NO_SUCH_CONVERSATION)
                 return
             self._conversation_id = conversation.pk
+        task = await in_database(_find_task, user, asked["task"]) if "task" in asked else None
+        if task is not None:
+            self._task_page = TaskPage(task.pk, self, self._begin)
         # Listen first, look then: what happens in between is seen twice rather than not at all.
         self._group = user_group(user.pk)
         await self.channel_layer.group_add(self._group, self.channel_name)
@@ -112,6 +120,8 @@ class LiveConsumer(AsyncWebsocketConsumer):
             self.show(piece)
         for turn in turns:
             await self._follow(turn)
+        if task is not None and (task.ended_at is None or task.ended_at >= self._since):
+            await self._follow_page(task.pk)
 
     # --- what the hub tells ------------------------------------------------------------------------------------------
 
@@ -120,6 +130,9 @@ class LiveConsumer(AsyncWebsocketConsumer):
         if html:
             self._pieces.append(html)
             self._more.set()
+
+    def rows_read(self) -> None:
+        """`show` was told what that brought."""
 
     def task_over(self, task_id: UUID) -> None:
         if task_id in self._over:
@@ -137,6 +150,7 @@ class LiveConsumer(AsyncWebsocketConsumer):
         task_id = UUID(event["task"])
         if not event["over"]:
             self._over.discard(task_id)
+        await self._follow_page(task_id)
         if task_id not in self._over:  # Otherwise the hub has told it already.
             await self._refresh(task_id)
 
@@ -238,6 +252,11 @@ class LiveConsumer(AsyncWebsocketConsumer):
         is_new = turn.created_at >= self._since and not turn.is_variant
         await get_hub().follow(turn.task_id, self, turn if is_new else None)
 
+    async def _follow_page(self, task_id: UUID) -> None:
+        """If the page is that of the task."""
+        if self._task_page and self._task_page.task_id == task_id:
+            await get_hub().follow(task_id, self._task_page)
+
     async def _send_forever(self) -> None:
         """Everything that waits in one message. static/js/live.js puts its pieces in one after the other."""
         with contextlib.suppress(asyncio.CancelledError):
@@ -259,6 +278,13 @@ def _parse_time(seconds: str) -> datetime:
 def _find_conversation(user: User, conversation_id: str) -> Conversation | None:
     try:
         return get_conversation(user, UUID(conversation_id))
+    except (Http404, ValueError):
+        return None
+
+
+def _find_task(user: User, task_id: str) -> Task | None:
+    try:
+        return get_task(user, UUID(task_id))
     except (Http404, ValueError):
         return None
 

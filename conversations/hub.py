@@ -51,6 +51,9 @@ class Viewer(Protocol):
     def show(self, html: str) -> None:
         """Change the page. Returns at once."""
 
+    def rows_read(self) -> None:
+        """Somebody looked at the task's rows, as they may have changed."""
+
     def task_over(self, task_id: UUID) -> None:
         """The task has ended; nothing more will come of it."""
 
@@ -150,6 +153,8 @@ class Feed:
                 self._behind, self._wanted = self._behind or behind, True
                 raise
             self._draw()
+            for viewer in self.viewers:
+                viewer.rows_read()
 
     def _open(self, text: BlockStream | None, seq: int, said: str) -> None:
         """What streamed is void: the rows tell it, or it begins anew."""

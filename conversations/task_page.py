@@ -18,9 +18,9 @@ from conversations.branch_views import refused, shown
 from conversations.branches import NotNow
 from conversations.cards import read_arguments
 from conversations.models import Turn
-from conversations.present import task_views
 from conversations.sidebar import conversation_view
-from conversations.timeline import Record, Typed, document, timeline, written
+from conversations.task_live import task_context
+from conversations.timeline import Record, Typed, document, written
 from conversations.views import Request, frame
 from executor.decisions import WrongAnswer
 from executor.forks import StillAtWork, steps_of
@@ -85,17 +85,10 @@ def _parsed(text: str) -> dict[str, Any]:
 
 
 def _page(request: Request, found: Task, typed: Typed | None = None) -> HttpResponse:
-    turn, record = _turn(found), Record.of(found)
-    context: dict[str, Any] = {
-        **frame(request),
-        "task": task_views([found], every_step=True)[found.pk],
-        "lines": timeline(record, turn, typed),
-        "base": record.task.base_id,
-        "base_seq": record.task.base_seq,
-        "turn": turn,
-        "conversation": conversation_view(turn.conversation_id) if turn else None,
-    }
-    return render(request, "conversations/task.html", context, status=422 if typed else 200)
+    context = task_context(found, typed)
+    turn = context["turn"]
+    context["back"] = conversation_view(turn.conversation_id) if turn else None
+    return render(request, "conversations/task.html", {**frame(request), **context}, status=422 if typed else 200)
 
 
 def _turn(found: Task) -> Turn | None:

@@ -1,5 +1,12 @@
 // What buttons and keys do: copy and download, notices, shortcuts.
 
+// --- Forms that the socket brought: what it sends is for no page in particular, so it has no token --------------------
+
+document.addEventListener("submit", ({ target }) => {
+  const token = document.querySelector("#act [name=csrfmiddlewaretoken]");
+  if (token && target.method === "post" && !target.elements.csrfmiddlewaretoken) target.append(token.cloneNode());
+});
+
 // --- Copy -----------------------------------------------------------------------------------------------------------
 
 /** Put a text (or the promise of one) on the clipboard. */

@@ -95,16 +95,18 @@ def _morph(old: Tag, new: Tag) -> None:
 
 
 def _morph_children(old: Tag, new: Tag) -> None:
-    kept = {element["id"]: element for element in old.find_all(id=True)}
+    kept = {str(element["id"]): element for element in old.find_all(id=True)}
     children: list[PageElement] = list(new.contents)
     old.clear()
     for child in children:
-        if isinstance(child, Tag) and child.get("id") in kept:
-            same = kept[child["id"]].extract()
-            _morph(same, child)
-            old.append(same)
-        else:
-            old.append(child)
+        old.append(child)
+        if not isinstance(child, Tag):
+            continue
+        for element in [child, *child.find_all(id=True)]:
+            same = kept.pop(str(element.get("id")), None)
+            if same is not None and element.find_parent(lambda parent: parent is old):
+                element.replace_with(same.extract())
+                _morph(same, element)
 
 
 def _lines(element: Tag, depth: int) -> list[tuple[int, str]]:

@@ -30,6 +30,9 @@ class Page:
     def show(self, html: str) -> None:
         self.shown.append(html)
 
+    def rows_read(self) -> None:
+        pass
+
     def task_over(self, task_id: UUID) -> None:
         self.over.set()
 

@@ -114,7 +114,9 @@ class Scene:
 
     async def watch(self, conversation: Conversation | None) -> Viewer:
         """A page that is loaded and connected now."""
-        url = conversation.get_absolute_url() if conversation else reverse("home")
+        return await self.watch_page(conversation.get_absolute_url() if conversation else reverse("home"))
+
+    async def watch_page(self, url: str) -> Viewer:
         viewer = Viewer(self.client, url)
         await viewer.load()
         await viewer.connect()
