@@ -84,6 +84,8 @@ class StepView:
     use: str
     attempt: int
     started_at: datetime | None
+    #: An earlier call gave the result then, and this one took it from the cache.
+    made_at: datetime | None
     checkpoint: bool
     model: str
     said: str
@@ -99,7 +101,7 @@ class StepView:
             title=words.human_name(step.name) if is_tool else _model_title(step),
             intent=words.intent(step.arguments) if is_tool else "",
             status=step.status,
-            duration=words.duration(step.started_at, step.ended_at),
+            duration="" if step.made_at else words.duration(step.started_at, step.ended_at),
             arguments=words.pretty(step.arguments) if is_tool and step.arguments is not None else step.raw_arguments,
             result="" if failed and is_tool else words.shorten(words.pretty_text(step.result)),
             error=(words.shorten(step.result) or step.error) if failed and is_tool else step.error,
@@ -109,6 +111,7 @@ class StepView:
             use=step_use(step).line,
             attempt=step.attempt,
             started_at=step.started_at,
+            made_at=step.made_at,
             checkpoint=checkpoint,
             model=step.model if not is_tool else "",
             said=step.text if step.kind == Step.Kind.MESSAGE else "",

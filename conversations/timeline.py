@@ -210,6 +210,7 @@ def _step_document(record: Record, step: Step) -> dict[str, Any]:
             "raw_arguments": step.raw_arguments,
             "effect": step.effect,
             "result": step.result,
+            "made_at": _time(step.made_at),
             "files": [_file_document(file) for file in record.files_of(step)],
         }
     if step.kind != Step.Kind.MODEL:

@@ -13,6 +13,7 @@ from django.db.models.functions import Coalesce, Now
 from django.forms.widgets import Script
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
@@ -392,7 +393,7 @@ class StepAdmin(ReviewedAdmin):
     actions = None
     fieldsets = (
         (None, {"fields": ("label", "kind", "state", "person", "task_link", "attempt", "error_kind", "failure")}),
-        ("The call", {"fields": ("effect", "call_arguments", "outcome", "call_id", "provider_call_id")}),
+        ("The call", {"fields": ("effect", "call_arguments", "outcome", "from_cache", "call_id", "provider_call_id")}),
         ("The model", {"fields": ("provider", "model", "said", "thought", "finish_reason", "response_id")}),
         (
             "Use",
@@ -406,7 +407,7 @@ class StepAdmin(ReviewedAdmin):
     )
     readonly_fields = (
         *("label", "state", "person", "task_link", "failure", "call_arguments", "outcome", "said", "thought"),
-        "duration",
+        *("from_cache", "duration"),
     )
 
     def owner(self, obj: Step) -> User:
@@ -455,6 +456,10 @@ class StepAdmin(ReviewedAdmin):
     def outcome(self, step: Step) -> SafeString:
         return block(step.result)
 
+    @admin.display(description="from the cache")
+    def from_cache(self, step: Step) -> str:
+        return f"Made at {timezone.localtime(step.made_at):%Y-%m-%d %H:%M:%S}" if step.made_at else "No"
+
     @admin.display(description="said")
     def said(self, step: Step) -> SafeString:
         return block(step.text)
@@ -497,4 +502,6 @@ def _link(model: str, key: Any, label: str) -> SafeString:
 def _duration(thing: Task | Step) -> str:
     if thing.started_at is None or thing.ended_at is None:
         return ""
+    if isinstance(thing, Step) and thing.made_at:
+        return "from cache"
     return f"{(thing.ended_at - thing.started_at).total_seconds():,.1f} s"

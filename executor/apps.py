@@ -12,7 +12,7 @@ class ExecutorConfig(AppConfig):
         from executor.checks import check_agents_file, check_model_classes, check_model_hosts
         from executor.housekeeping import housekeeping, tasks_that_exist
         from executor.probes import forget_old
-        from tools import resources
+        from tools import cache, resources
         from users import api_keys
 
         model_classes.register_all(settings.MODEL_CLASSES)
@@ -22,4 +22,5 @@ class ExecutorConfig(AppConfig):
         api_keys.PROVIDERS.append(model_classes.key_providers)
         resources.IN_USE.append(tasks_that_exist)
         housekeeping.connect(lambda **_: resources.clean(), weak=False, dispatch_uid="clean resources")
+        housekeeping.connect(lambda **_: cache.forget_expired(), weak=False, dispatch_uid="forget expired results")
         housekeeping.connect(lambda **_: forget_old(), weak=False, dispatch_uid="forget old probes")

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -419,6 +419,7 @@ class Journal:
                 event.error_kind,
                 failed=event.result.is_error,
                 is_open=event.is_open,
+                made_at=event.made_at,
             )
         if not event.is_open:
             self._checkpoint(self._calls[call.id][0], spent)
@@ -434,6 +435,7 @@ class Journal:
         *,
         failed: bool,
         is_open: bool = False,
+        made_at: datetime | None = None,
     ) -> None:
         _, effect = self._calls[call.id]
         unknown = error_kind in ("timeout", "unclear") and effect not in REPEATABLE
@@ -444,6 +446,7 @@ class Journal:
             call_id=call.id,
             status=Step.Status.UNKNOWN if unknown else Step.Status.FAILED if failed else Step.Status.DONE,
             result=clean(content),
+            made_at=made_at.isoformat() if made_at else "",
             error_kind=error_kind,
             error=clean(content)[:500] if failed else "",
         )

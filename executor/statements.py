@@ -182,6 +182,7 @@ FINISH_CALL = update(
     _call,
     status=Param("status"),
     result=Param("result"),
+    response_id=Param("made_at"),
     error_kind=Param("error_kind"),
     error=Param("error"),
     ended_at=Now(),

@@ -12,8 +12,10 @@ from executor.approvals import Agreements, with_changes
 from executor.core.config import AgentConfig
 from executor.core.events import ToolFinished
 from executor.core.messages import ToolCall, ToolResult
+from executor.database import in_database
 from executor.models import Decision, OnUnknown
 from executor.threads import run_in_thread
+from tools.cache import StoredCache
 from tools.core.context import Context
 from tools.core.function import REPEATABLE, Function, ToolSpec
 from tools.core.toolbox import Outcome
@@ -45,7 +47,9 @@ class Toolset:
             return run_in_thread(functools.partial(sure, call))
 
         # People agree to calls, but not for the administrator: what may do harm is not for agents of their own.
-        self._toolbox = get_toolbox(config.functions, run_sync, harmless=config.is_personal)
+        self._toolbox = get_toolbox(
+            config.functions, run_sync, harmless=config.is_personal, cache=StoredCache(in_database)
+        )
         self._functions = self._toolbox.functions
         self._asks = config.on_unknown == OnUnknown.ASK
         self._user_id = user_id
@@ -103,7 +107,7 @@ class Toolset:
         )
         result = ToolResult(call.id, call.name, with_changes(edited, outcome.content), outcome.is_error)
         is_open = self._asks and may_have_run(self._functions.get(call.name), outcome.error_kind)
-        return ToolFinished(call, result, outcome.files, outcome.error_kind, is_open)
+        return ToolFinished(call, result, outcome.files, outcome.error_kind, is_open, outcome.made_at)
 
 
 def may_have_run(function: Function | None, error_kind: str) -> bool:

@@ -1,4 +1,4 @@
-"""Resources: files that functions made, kept for the person who asked."""
+"""Files that functions made, kept for the person who asked, and results that are kept for whoever asks the same."""
 
 from typing import ClassVar
 from uuid import UUID
@@ -36,6 +36,26 @@ class Resource(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class CachedResult(models.Model):
+    """What a call of a function with `cache=` gave. `key`: a digest of all that decided about it (tools.core.cache)."""
+
+    key = models.CharField(max_length=64, primary_key=True)
+    function = models.CharField(max_length=64, db_index=True)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.CASCADE,
+        null=True,
+        related_name="+",
+        help_text="For whom it was made. Empty: it is everybody's.",
+    )
+    content = models.TextField()
+    made_at = models.DateTimeField()
+    expires_at = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return f"{self.function} at {self.made_at:%Y-%m-%d %H:%M:%S}"
 
 
 class FunctionOverview(models.Model):

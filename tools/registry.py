@@ -12,11 +12,10 @@ from django.conf import settings
 from tools.core import results
 from tools.core.cache import Cache
 from tools.core.registry import Registry, build, mount_folder
-from tools.core.toolbox import Outcome, RunSync, Toolbox
+from tools.core.toolbox import RunSync, Toolbox
 
 _lock = RLock()  # A module that asks for the registry while it is imported must not wait for itself.
 _registry: Registry | None = None
-_cache: Cache[Outcome] = Cache()
 
 
 def get_registry() -> Registry:
@@ -37,11 +36,17 @@ def reload_registry() -> Registry:
     return _registry
 
 
-def get_toolbox(names: Iterable[str], run_sync: RunSync = asyncio.to_thread, *, harmless: bool = False) -> Toolbox:
+def get_toolbox(
+    names: Iterable[str],
+    run_sync: RunSync = asyncio.to_thread,
+    *,
+    harmless: bool = False,
+    cache: Cache | None = None,
+) -> Toolbox:
     """The functions with these names ("*": all), with the limits of the settings. Unknown names are left out, and with
     `harmless` those that may ask somebody before they run."""
     limit: int = getattr(settings, "TOOL_RESULT_LIMIT", results.DEFAULT_LIMIT)
-    return Toolbox(get_registry().select(names, harmless=harmless), run_sync, limit, _cache)
+    return Toolbox(get_registry().select(names, harmless=harmless), run_sync, limit, cache)
 
 
 def _modules() -> list[str]:

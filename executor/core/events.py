@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
 from executor.core.errors import LLMError
@@ -117,13 +118,15 @@ class ToolsStarted:
 
 @dataclass(frozen=True, slots=True)
 class ToolFinished:
-    """`is_open`: it may have run, and a person is to say what became of it; until then it has no result."""
+    """`is_open`: it may have run, and a person is to say what became of it; until then it has no result. With `made_at`
+    the result is that of an earlier call, kept since then."""
 
     call: ToolCall
     result: ToolResult
     files: tuple[NewFile, ...] = ()
     error_kind: str = ""
     is_open: bool = False
+    made_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

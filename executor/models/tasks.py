@@ -6,6 +6,8 @@ executor/journal.py, and every one of those writes checks the fence.
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from django.conf import settings
 from django.db import models
 from django.db.models.functions import Now
@@ -185,6 +187,7 @@ class Step(models.Model):
     native = models.JSONField(null=True, blank=True, help_text="The provider's own form, replayed verbatim to it only.")
     provider = models.CharField(max_length=40, blank=True)
     model = models.CharField(max_length=120, blank=True)
+    # … of a call whose result comes from the cache: when it was made (see `made_at`).
     response_id = models.CharField(max_length=120, blank=True)
     finish_reason = models.CharField(max_length=30, blank=True)
     input_tokens = models.PositiveIntegerField(default=0)
@@ -237,6 +240,12 @@ class Step(models.Model):
     @property
     def is_open(self) -> bool:
         return self.status in OPEN
+
+    @property
+    def made_at(self) -> datetime | None:
+        """When an earlier call gave this result, which was kept since then; None if the call ran itself."""
+        is_kept = self.kind == self.Kind.TOOL and self.response_id
+        return datetime.fromisoformat(self.response_id) if is_kept else None
 
 
 #: Steps that are not over.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -339,6 +340,19 @@ def test_a_finished_task_is_folded_and_its_steps_load_when_asked_for(as_alice: C
     assert words(steps, ".step-said") == "I draw."
     assert "&lt;script&gt;no&lt;/script&gt;" in str(steps)
     assert as_alice.get(str(work["hx-get"])).headers["Location"] == reverse("task", args=[worked.task_id])
+
+
+def test_a_step_says_that_its_result_was_kept_and_since_when(as_alice: Client, worked: Turn) -> None:
+    made_at = datetime(2026, 3, 1, 9, 30, 5, tzinfo=UTC)
+    worked.task.steps.filter(call_id="c1").update(response_id=made_at.isoformat())
+    step = f"#step-{worked.task_id}-2"
+    steps = soup(as_alice.get(reverse("task_steps", args=[worked.task_id]), **HTMX))
+    assert words(steps, f"{step} .step-time") == "from cache"
+    assert "an earlier call with the same arguments gave this result on 1 March 2026" in words(steps, f"{step} .hint")
+    assert "from cache" in words(soup(as_alice.get(reverse("task", args=[worked.task_id]))), f"{step} .meta")
+    document = as_alice.get(reverse("task_json", args=[worked.task_id])).json()
+    assert [step.get("made_at") for step in document["steps"]] == [None, made_at.isoformat(), None, None]
+    assert "from cache" not in words(steps, f"#step-{worked.task_id}-3 .step-time")
 
 
 @pytest.mark.parametrize(

@@ -161,3 +161,14 @@ def keep_slowly(what: str) -> str:
     Group.objects.create(name=what)
     time.sleep(1)
     return f"kept {what}"
+
+
+@function(effect="read", cache=600)
+def forecast(place: str) -> str:
+    """Tell the weather.
+
+    Args:
+        place: Where.
+    """
+    _begin("forecast")
+    return f"Rain in {place}."

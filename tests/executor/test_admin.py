@@ -486,3 +486,12 @@ def test_cards_are_shown_with_line_breaks(as_dora: Client, demo: Agent) -> None:
     demo.save()
     shown = json.dumps(demo.suggestions, indent=2).replace('"', "&quot;")
     assert shown in page(as_dora, "executor_agent_change", demo.pk)
+
+
+def test_admin_says_of_a_call_that_its_result_came_from_the_cache(as_dora: Client, task: Task) -> None:
+    step = task.steps.get(seq=2)
+    assert "Made at" not in page(as_dora, "executor_step_change", step.pk)
+    task.steps.filter(pk=step.pk).update(response_id="2026-03-01T09:30:05+00:00")
+    assert "Made at 2026-03-01" in page(as_dora, "executor_step_change", step.pk)
+    task.steps.filter(pk=step.pk).update(ended_at=Now())
+    assert "from cache" in page(as_dora, "executor_task_change", task.pk)

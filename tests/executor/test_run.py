@@ -7,6 +7,7 @@ import json
 import subprocess
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -137,6 +138,24 @@ def test_what_happens_is_written_down_in_order(make_task: MakeTask, scripted: Ma
     assert entries(task) == [{"k": "rows"}]
     with redis.from_url(settings.REDIS_URL) as client:
         assert 0 < client.ttl(stream_key(task.pk)) <= 120
+
+
+def test_a_result_that_is_kept_answers_a_call_in_another_task(
+    make_task: MakeTask, scripted: MakeScript, functions: Functions
+) -> None:
+    asked = [scripted(say(call("forecast", place="Oslo")), say("Rain.")) for _ in range(2)]
+    first, second = (make_task("Weather?", script) for script in asked)
+    execute(claimed(first))
+    execute(claimed(second))
+    assert functions() == ["forecast"]
+    assert ended(second) == ("done", "", "")
+    assert steps(second) == steps(first)
+    ran, kept = (task.steps.get(name="forecast") for task in (first, second))
+    assert ran.made_at is None
+    assert kept.made_at is not None
+    assert ran.ended_at is not None
+    assert abs(kept.made_at - ran.ended_at) < timedelta(seconds=5)
+    assert (second.tool_calls, second.failed_calls) == (1, 0)
 
 
 def test_what_streams_is_what_is_written_down_in_the_end(make_task: MakeTask, scripted: MakeScript) -> None:

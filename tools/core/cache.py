@@ -1,35 +1,51 @@
-"""Answers of functions that declare `cache=seconds`, remembered by the process that got them."""
+"""Results that functions with `cache=seconds` gave, for those who ask the same again: how they are known."""
 
-import time
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
-from threading import Lock
-from typing import Generic, TypeVar
+from __future__ import annotations
 
-Value = TypeVar("Value")
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from pydantic_core import to_jsonable_python
+
+from tools.core.function import Function
+from tools.core.schema import Arguments
 
 
-class Cache(Generic[Value]):
-    """The `size` values that were asked for last, each for its own number of seconds. Safe to share between threads."""
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A call, as far as it decides what comes back. `user_id` is None where the result is everybody's."""
 
-    def __init__(self, size: int = 256, clock: Callable[[], float] = time.monotonic) -> None:
-        self._size = size
-        self._clock = clock
-        self._lock = Lock()
-        self._entries: OrderedDict[Hashable, tuple[float, Value]] = OrderedDict()
+    key: str
+    function: str
+    user_id: int | None
+    seconds: float
 
-    def get(self, key: Hashable) -> Value | None:
-        with self._lock:
-            until, value = self._entries.get(key, (0.0, None))
-            if value is None or until <= self._clock():
-                self._entries.pop(key, None)
-                return None
-            self._entries.move_to_end(key)
-            return value
+    @classmethod
+    def of(cls, function: Function, given: Arguments, user_id: int | None) -> Question | None:
+        """The same version of a function, the same validated arguments and, unless it shares its results, the same
+        person. None if nothing is kept of such a call."""
+        if function.cache is None or (user_id is None and not function.cache_shared):
+            return None
+        arguments = json.dumps(to_jsonable_python(given.given(), fallback=repr), sort_keys=True)
+        owner = None if function.cache_shared else user_id
+        told = json.dumps([function.module, function.name, function.version, owner, arguments])
+        return cls(hashlib.sha256(told.encode()).hexdigest(), function.name, owner, function.cache)
 
-    def put(self, key: Hashable, value: Value, seconds: float) -> None:
-        with self._lock:
-            self._entries[key] = (self._clock() + seconds, value)
-            self._entries.move_to_end(key)
-            while len(self._entries) > self._size:
-                self._entries.popitem(last=False)
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What the model read then."""
+
+    content: str
+    made_at: datetime
+
+
+class Cache(Protocol):
+    """Where results are kept. Neither method raises: without the cache, functions simply run."""
+
+    async def find(self, question: Question) -> Kept | None: ...
+
+    async def keep(self, question: Question, content: str) -> None: ...

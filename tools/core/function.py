@@ -1,10 +1,12 @@
 """A function as an agent sees it: a name, a description, a schema, and what may happen when it runs."""
 
+import hashlib
 import inspect
 import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, overload
 
 from tools.core import docstrings
@@ -46,13 +48,14 @@ class Options:
     approval: Approval | None = None
     timeout: float = DEFAULT_TIMEOUT
     cache: float | None = None
+    cache_shared: bool = False
     verify: Verify | None = None
     answered_by: AnsweredBy = "function"
 
 
 @dataclass(frozen=True, eq=False)
 class Function:
-    """A Python function that agents may call. Times are in seconds."""
+    """A Python function that agents may call. Times are in seconds. `version` changes with the code of its module."""
 
     name: str
     title: str
@@ -69,6 +72,8 @@ class Function:
     arguments: type[Arguments]
     context_parameter: str | None
     is_async: bool
+    cache_shared: bool = False
+    version: str = ""
 
     @property
     def spec(self) -> ToolSpec:
@@ -103,6 +108,7 @@ def function(
     approval: Approval | None = ...,
     timeout: float = ...,
     cache: float | None = ...,
+    cache_shared: bool = ...,
     verify: Verify | None = ...,
     answered_by: AnsweredBy = ...,
 ) -> Callable[[Call], Call]: ...
@@ -114,6 +120,7 @@ def function(
     approval: Approval | None = None,
     timeout: float = DEFAULT_TIMEOUT,
     cache: float | None = None,
+    cache_shared: bool = False,
     verify: Verify | None = None,
     answered_by: AnsweredBy = "function",
 ) -> Any:
@@ -128,7 +135,9 @@ def function(
     approval: whether the person has to agree before it runs: True, False, or a predicate that gets the validated
         arguments by name. By default for verifiable and unsafe functions.
     timeout: seconds until the model is told that the function did not answer.
-    cache: seconds for which the same arguments give the same answer without running; for effect "read" only.
+    cache: seconds for which the same arguments give the same person the same result without running; for effect "read"
+        only. Failures are not kept, and neither is a result that came with files.
+    cache_shared: such a result is everybody's; for a function that does not take the `Context`.
     verify: gets the call's arguments by name and its `Context.idempotency_key`, and returns `Done(result)`,
         `NotDone()` or `Unclear()` (tools.core.effects); plain or async.
     answered_by: "person" or "plan" for a function whose result the person gives. Its own code runs only where nobody
@@ -138,11 +147,16 @@ def function(
         raise ValueError(f"effect={effect!r} is unknown. Use one of: {', '.join(get_args(Effect))}.")
     if timeout <= 0:
         raise ValueError(f"timeout={timeout!r} must be a number of seconds greater than zero.")
-    if cache is not None and (cache <= 0 or effect != "read"):
-        raise ValueError("cache is a number of seconds greater than zero, and only makes sense with effect='read'.")
+    if cache is not None and (cache <= 0 or effect != "read" or answered_by != "function"):
+        raise ValueError(
+            "cache is a number of seconds greater than zero, and only makes sense with effect='read' and for what the "
+            "function itself answers."
+        )
+    if cache_shared and cache is None:
+        raise ValueError("cache_shared=True says whose the kept results are. Say with cache= how long they are kept.")
     if (effect == "verifiable") != (verify is not None):
         raise ValueError("effect='verifiable' and verify=… go together: give both, or neither.")
-    options = Options(effect, approval, timeout, cache, verify, answered_by)
+    options = Options(effect, approval, timeout, cache, cache_shared, verify, answered_by)
 
     def mark(call: Call) -> Call:
         setattr(call, _OPTIONS, options)
@@ -168,6 +182,10 @@ def describe(call: Callable[..., Any]) -> Function:
     if is_async and options.effect == "transactional":
         raise SignatureError("It is async but transactional. A transactional function must be a plain `def`.")
     arguments, context_parameter = arguments_model(call, documentation.parameters)
+    if options.cache_shared and context_parameter:
+        raise SignatureError(
+            "It takes the Context, so what it returns may be the person's. Leave out cache_shared or the Context."
+        )
     return Function(
         name=name,
         title=name.replace("_", " ").strip().capitalize(),
@@ -184,4 +202,15 @@ def describe(call: Callable[..., Any]) -> Function:
         arguments=arguments,
         context_parameter=context_parameter,
         is_async=is_async,
+        cache_shared=options.cache_shared,
+        version=_version(call) if options.cache else "",
     )
+
+
+def _version(call: Callable[..., Any]) -> str:
+    """Of all code in its module: what it calls there decides about its result, too."""
+    try:
+        source = Path(inspect.getsourcefile(call) or "").read_bytes()
+    except (OSError, TypeError):  # Made by code that is in no file.
+        source = call.__code__.co_code + repr(call.__code__.co_consts).encode()
+    return hashlib.sha256(source).hexdigest()[:16]

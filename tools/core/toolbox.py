@@ -2,19 +2,17 @@
 
 import asyncio
 import inspect
-import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, Hashable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any, Literal, Protocol, TypeVar
 
-from pydantic_core import to_jsonable_python
-
 from tools.core import results
 from tools.core.arguments import ArgumentsError, validate
-from tools.core.cache import Cache
+from tools.core.cache import Cache, Question
 from tools.core.context import Context, NewFile
 from tools.core.effects import Done, NotDone, Unclear
 from tools.core.function import Function, ToolSpec
@@ -36,12 +34,16 @@ class RunSync(Protocol):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a call. `content` is what the model reads: text, or JSON as text."""
+    """What became of a call. `content` is what the model reads: text, or JSON as text.
+
+    With `made_at` it did not run: an earlier call gave this result then.
+    """
 
     content: str
     is_error: bool = False
     files: tuple[NewFile, ...] = ()
     error_kind: ErrorKind = ""
+    made_at: datetime | None = None
 
 
 class Transact(Protocol):
@@ -54,7 +56,7 @@ class Toolbox:
     """Runs calls of the functions it holds. It has no state of its own, so calls may run side by side.
 
     result_limit: bytes of a result that the model gets to read.
-    cache: remembers answers of functions that declare how long theirs hold; give the same one to every toolbox.
+    cache: keeps the results of functions that say for how long; without one, they run each time.
     """
 
     def __init__(
@@ -62,12 +64,12 @@ class Toolbox:
         functions: Iterable[Function],
         run_sync: RunSync = asyncio.to_thread,
         result_limit: int = results.DEFAULT_LIMIT,
-        cache: Cache[Outcome] | None = None,
+        cache: Cache | None = None,
     ) -> None:
         self._functions = {function.name: function for function in functions}
         self._run_sync = run_sync
         self._result_limit = result_limit
-        self._cache: Cache[Outcome] = Cache() if cache is None else cache
+        self._cache = cache
 
     @property
     def functions(self) -> dict[str, Function]:
@@ -112,18 +114,19 @@ class Toolbox:
             return _failure("arguments", str(error))
         except Exception as error:  # A parameter type with validators of its own may raise anything.
             return _exception(function, error)
-        key = _cache_key(function, given, context)
-        if function.cache and (known := self._cache.get(key)):
+        question = Question.of(function, given, context.user_id) if self._cache else None
+        if self._cache and question and (kept := await self._cache.find(question)):
             logger.info("%s was answered from the cache", function.name)
-            return known
+            return Outcome(kept.content, made_at=kept.made_at)
         if verify and function.verify and (known := await self._verify(function, given, context)):
             return known
         if function.effect == "transactional" and transact:
             outcome = await transact(partial(self._run_plain, function, given, context))
         else:
             outcome = await self._run(function, given, context)
-        if function.cache and not outcome.is_error and not outcome.files:
-            self._cache.put(key, outcome, function.cache)
+        # Files belong to the call that made them: another one must make its own.
+        if self._cache and question and not outcome.is_error and not outcome.files:
+            await self._cache.keep(question, outcome.content)
         return outcome
 
     async def _verify(self, function: Function, given: Arguments, context: Context) -> Outcome | None:
@@ -210,12 +213,6 @@ class Toolbox:
 def _keywords(function: Function, given: Arguments, context: Context) -> dict[str, Any]:
     more = {function.context_parameter: context} if function.context_parameter else {}
     return given.given() | more
-
-
-def _cache_key(function: Function, given: Arguments, context: Context) -> Hashable:
-    """The same function, the same arguments and, where the function may look at it, the same person."""
-    arguments = json.dumps(to_jsonable_python(given.given(), fallback=repr), sort_keys=True) if function.cache else ""
-    return function.module, function.name, context.user_id if function.context_parameter else None, arguments
 
 
 def _failure(kind: ErrorKind, sentence: str) -> Outcome:

@@ -252,6 +252,8 @@ def test_a_check_and_the_effect_that_it_is_for_go_together() -> None:
         ({"effect": "harmless"}, "Use one of: read, transactional"),
         ({"timeout": 0}, "greater than zero"),
         ({"cache": 10}, "only makes sense with effect='read'"),
+        ({"cache": 10, "effect": "read", "answered_by": "person"}, "only makes sense with effect='read'"),
+        ({"cache_shared": True, "effect": "read"}, "Say with cache= how long"),
     ],
 )
 def test_a_wrong_declaration_says_what_is_right(options: dict[str, Any], complaint: str) -> None:
@@ -300,9 +302,15 @@ async def async_transactional() -> None:
     """Do."""
 
 
+@function(effect="read", cache=10, cache_shared=True)
+def shared_but_personal(context: Context) -> None:
+    """Do."""
+
+
 @pytest.mark.parametrize(
     ("call", "complaint"),
     [
+        (shared_but_personal, "Leave out cache_shared or the Context"),
         (undocumented, "no docstring"),
         (unhinted, "'a' has no type hint"),
         (variadic, "cannot be given by name"),

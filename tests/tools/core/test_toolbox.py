@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import pytest
 
-from tools.core.cache import Cache
 from tools.core.context import Context
 from tools.core.function import describe, function
 from tools.core.toolbox import Outcome, Toolbox
@@ -231,53 +230,6 @@ async def test_a_call_that_fails_leaves_no_files(call_context: Context) -> None:
         raise ValueError("full")
 
     assert (await call(call_context, write)).files == ()
-
-
-async def test_a_declared_answer_is_remembered_for_its_time_and_for_the_same_arguments(call_context: Context) -> None:
-    ran = []
-    now = [0.0]
-
-    @function(effect="read", cache=10)
-    def look(at: str) -> str:
-        """Look."""
-        ran.append(at)
-        return at
-
-    box = Toolbox([describe(look)], cache=Cache(clock=lambda: now[0]))
-    for at in ("sun", "sun", "moon"):
-        assert (await box.call("look", {"at": at}, "", call_context)).content == at
-    assert ran == ["sun", "moon"]
-    now[0] = 11
-    await box.call("look", {"at": "sun"}, "", call_context)
-    assert ran == ["sun", "moon", "sun"]
-
-
-async def test_an_answer_that_may_depend_on_the_person_is_not_given_to_another(call_context: Context) -> None:
-    @function(effect="read", cache=10)
-    def whose(call: Context) -> str:
-        """Tell."""
-        return f"user {call.user_id}"
-
-    box = Toolbox([describe(whose)])
-    other = Context(user_id=2, task_id="t", call_id="c", idempotency_key="k")
-    assert (await box.call("whose", {}, "", call_context)).content == "user 1"
-    assert (await box.call("whose", {}, "", other)).content == "user 2"
-
-
-async def test_a_failure_is_not_remembered(call_context: Context) -> None:
-    answers: list[ValueError | str] = [ValueError("not yet"), "now"]
-
-    @function(effect="read", cache=10)
-    def look() -> str:
-        """Look."""
-        answer = answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    box = Toolbox([describe(look)])
-    assert (await box.call("look", {}, "", call_context)).is_error
-    assert (await box.call("look", {}, "", call_context)).content == "now"
 
 
 async def test_a_result_that_cannot_be_shown_is_an_error(call_context: Context) -> None:

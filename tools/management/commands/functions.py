@@ -39,5 +39,16 @@ class Command(BaseCommand):
 
 
 def _as_dict(function: Function) -> dict[str, Any]:
-    names = ("name", "title", "description", "parameters", "effect", "agreement", "timeout", "cache", "module")
+    names = (
+        "name",
+        "title",
+        "description",
+        "parameters",
+        "effect",
+        "agreement",
+        "timeout",
+        "cache",
+        "cache_shared",
+        "module",
+    )
     return {name: getattr(function, name) for name in names}
