@@ -7,11 +7,9 @@ together. With the answer the reservation becomes what was really used. Everybod
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from typing import Any
 
 from django.conf import settings
 from django.db.models import BigIntegerField, DecimalField, F, QuerySet
@@ -20,7 +18,6 @@ from django.utils import timezone
 
 from executor import money
 from executor.core.errors import LimitReached
-from executor.core.messages import Message, Text, ToolCall, ToolResult, ToolSpec
 from executor.models import DayAccount
 from executor.prepared import Param, update
 from users.models import User
@@ -29,10 +26,6 @@ from users.models import User
 _ENDLESS = 2**62
 _PRICELESS = Decimal(999_999)
 _DOLLARS = DecimalField(max_digits=14, decimal_places=8)
-
-#: How a question is estimated before a provider has counted one, and an answer whose length nobody limits.
-TOKENS_PER_BYTE = 1 / 3.5
-ANSWER_TOKENS = 8_192
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,22 +165,3 @@ def refusal(user_id: int, wanted: Reservation, limits: DayLimits) -> LimitReache
 def renews_at(day: date) -> datetime:
     """When the day after `day` begins."""
     return timezone.make_aware(datetime.combine(day + timedelta(days=1), time()))
-
-
-def size(question: Iterable[Message], specs: Iterable[ToolSpec] = ()) -> int:
-    """In bytes, about as many as a provider reads."""
-    return sum(len(str(spec.parameters)) + len(spec.description) for spec in specs) + sum(
-        _part_size(part) for message in question for part in message.parts
-    )
-
-
-def _part_size(part: Any) -> int:
-    match part:
-        case Text(text):
-            return len(text.encode(errors="replace"))
-        case ToolCall():
-            return len(part.raw_arguments or str(part.arguments)) + len(part.name)
-        case ToolResult():
-            return len(part.content.encode(errors="replace"))
-        case _:
-            return 0

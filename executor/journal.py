@@ -164,30 +164,31 @@ class Journal:
 
     # --- the model ---------------------------------------------------------------------------------------------------
 
-    def begin_model(self, size: int = 0, *, later: bool = False) -> int:
-        """A model step begins, with a question of `size` bytes. Returns its seq.
+    def begin_model(self, size: int = 0, kind: Step.Kind = Step.Kind.MODEL, *, later: bool = False) -> int:
+        """A model step begins, or another `kind` of step in which a model is asked, with a question of `size` bytes.
+        Returns its seq.
 
         Raises LimitReached if the person's day does not allow the question. What was noted is written all the same.
         """
         self._meter.asks(size)
         if self.day_limits and not later:
             with self._transaction():
-                seq, refused = self._begin_if_it_fits()
+                seq, refused = self._begin_if_it_fits(kind)
             if refused is not None:
                 raise refused
             return seq
         seq = self._meter.next_seq()
-        self._note_question(seq)
+        self._note_question(seq, kind)
         if not later:
             self.commit()
         return seq
 
-    def _begin_if_it_fits(self) -> tuple[int, LimitReached | None]:
+    def _begin_if_it_fits(self, kind: Step.Kind = Step.Kind.MODEL) -> tuple[int, LimitReached | None]:
         """The seq of a question that begins in this transaction, or why the person's day does not allow it."""
         seq, refused = 0, self._meter.reserve(self.source.config)
         if refused is None:
             seq = self._meter.next_seq()
-            self._note_question(seq)
+            self._note_question(seq, kind)
             self._write_noted()
         self._meter.recount()
         return seq, refused
@@ -224,16 +225,18 @@ class Journal:
             raise refused
         return seq
 
-    def _note_question(self, seq: int) -> None:
+    def _note_question(self, seq: int, kind: Step.Kind) -> None:
         config = self.source.config
         self._note(
             BEGIN_MODEL,
             seq=seq,
+            kind=kind,
             fence=self.fence,
             name=self.source.name,
             provider=config.provider,
             model=config.model,
             api_key=self.source.api_key_id,
+            asked_bytes=self._meter.asked_bytes or None,
         )
 
     def save_partial(self, seq: int, text: str, reasoning: str) -> None:

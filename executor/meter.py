@@ -17,6 +17,7 @@ from typing import Any
 
 from executor import accounts
 from executor.accounts import DayLimits, Reservation
+from executor.core.budget import ANSWER_TOKENS, TOKENS_PER_BYTE
 from executor.core.config import AgentConfig
 from executor.core.errors import LimitReached
 from executor.core.limits import Spent
@@ -37,8 +38,8 @@ class Meter:
         self._task = task
         self._on_record = dict(self.counts)
         self._asked_on: date | None = None
-        self._asked_bytes = 0
-        self._tokens_per_byte = accounts.TOKENS_PER_BYTE
+        self.asked_bytes = 0
+        self._tokens_per_byte = TOKENS_PER_BYTE
 
     def committed(self) -> None:
         self._on_record = dict(self.counts)
@@ -71,10 +72,10 @@ class Meter:
 
     def asks(self, size: int) -> None:
         """A question of `size` bytes is about to be asked."""
-        self._asked_on, self._asked_bytes = accounts.today(), size
+        self._asked_on, self.asked_bytes = accounts.today(), size
 
     def add_to_question(self, size: int) -> None:
-        self._asked_bytes += size
+        self.asked_bytes += size
 
     def reserve(self, config: AgentConfig) -> LimitReached | None:
         """What the question may use at most, where a limit of a day applies to the person. Why not, if it does not fit.
@@ -83,8 +84,8 @@ class Meter:
             return None
         user = self._task.user
         self.give_back()
-        longest = int(config.parameters.get("max_tokens") or accounts.ANSWER_TOKENS)
-        usage = Usage(math.ceil(self._asked_bytes * self._tokens_per_byte), longest)
+        longest = int(config.parameters.get("max_tokens") or ANSWER_TOKENS)
+        usage = Usage(math.ceil(self.asked_bytes * self._tokens_per_byte), longest)
         wanted = Reservation(accounts.today(), usage.total_tokens, cost_of(config, "", usage) or Decimal(0))
         if not accounts.reserve(user.pk, wanted, self.day_limits):
             user.refresh_from_db(fields=["max_tokens_per_day", "max_cost_per_day"])  # They may have changed.
@@ -103,8 +104,8 @@ class Meter:
 
     def learn(self, usage: Usage) -> None:
         """How many tokens the question really had."""
-        if self._asked_bytes and usage.input_tokens:
-            self._tokens_per_byte = usage.input_tokens / self._asked_bytes
+        if self.asked_bytes and usage.input_tokens:
+            self._tokens_per_byte = usage.input_tokens / self.asked_bytes
 
     # --- its answer --------------------------------------------------------------------------------------------------
 

@@ -17,11 +17,11 @@ from django.db import Error as DatabaseError
 from django.db import InterfaceError, OperationalError
 from django.db.models import Q
 
-from executor import accounts
 from executor.advice import advise
 from executor.approvals import Agreements
 from executor.at_limit import SUMMARISE
 from executor.core import prices
+from executor.core.budget import size
 from executor.core.config import AgentConfig
 from executor.core.errors import GoingInCircles, LimitReached, LLMError, TaskExecutionError
 from executor.core.events import (
@@ -255,8 +255,7 @@ class Run:
                 if self._interruption is Interruption.HAND_OVER:
                     raise asyncio.CancelledError
                 self._asking = True  # From here on a hand-over need not wait.
-                if self.journal.day_limits:
-                    self._question_size = accounts.size(question, toolset.specs)
+                self._question_size = size(question, toolset.specs)
                 is_last = SUMMARISE in self.journal.task.allowed  # What is said now is for the task after it.
                 if self._steered and not is_last and await self._take_in():
                     raise Steered

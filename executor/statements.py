@@ -8,7 +8,7 @@ from django.db.models import Case, F, Q, QuerySet, TextField, Value, When
 from django.db.models.functions import Coalesce, Now, NullIf
 
 from executor.core.messages import Usage
-from executor.models import HELD, OPEN, Checkpoint, Decision, Step, Task
+from executor.models import ASKS, HELD, OPEN, Checkpoint, Decision, Step, Task
 from executor.prepared import Param, Select, insert, update
 
 #: What the row of a task counts. Only who holds the task changes these, so they are written as they should be.
@@ -71,7 +71,7 @@ CLOSE_STEPS = update(
 
 #: A question that is not waited for any more, though its task is not over.
 CLOSE_QUESTIONS = update(
-    lambda: Step.objects.filter(task=Param("task"), kind=Step.Kind.MODEL, status=Step.Status.STARTED),
+    lambda: Step.objects.filter(task=Param("task"), kind__in=ASKS, status=Step.Status.STARTED),
     status=Step.Status.CANCELLED,
     text=Coalesce(NullIf(Param("partial"), Value("", TextField())), F("text")),
     ended_at=Now(),
@@ -79,7 +79,7 @@ CLOSE_QUESTIONS = update(
 
 #: … or that will be asked again.
 INTERRUPT_QUESTIONS = update(
-    lambda: Step.objects.filter(task=Param("task"), kind=Step.Kind.MODEL, status=Step.Status.STARTED),
+    lambda: Step.objects.filter(task=Param("task"), kind__in=ASKS, status=Step.Status.STARTED),
     status=Step.Status.FAILED,
     error_kind="interrupted",
     error="The worker was interrupted.",
@@ -101,13 +101,14 @@ BEGIN_MODEL = insert(
     Step,
     task_id=Param("task"),
     seq=Param("seq"),
-    kind=Step.Kind.MODEL,
+    kind=Param("kind"),
     status=Step.Status.STARTED,
     fence=Param("fence"),
     name=Param("name"),
     provider=Param("provider"),
     model=Param("model"),
     api_key_id=Param("api_key"),
+    asked_bytes=Param("asked_bytes"),
     started_at=Now(),
 )
 
@@ -146,7 +147,7 @@ PRICE = update(_step, cost=Param("cost"))
 #: What was asked and has no answer yet.
 OPEN_QUESTIONS = Select(
     lambda: (
-        Step.objects.filter(task=Param("task"), kind=Step.Kind.MODEL, status=Step.Status.STARTED)
+        Step.objects.filter(task=Param("task"), kind__in=ASKS, status=Step.Status.STARTED)
         .order_by("seq")
         .only("seq", "name", "provider", "model")
     )

@@ -161,6 +161,7 @@ class Step(models.Model):
         STEP = "step", "Step"  # One of a declared task. What belongs to it has its `seq` as `parent_seq`.
         QUESTION = "question", "Question"  # What such a step asks its model, which answers under it.
         NOTE = "note", "Note"
+        COMPACTION = "compaction", "Summary"  # Of what came before, which it stands for from there on.
 
     class Status(models.TextChoices):
         PENDING = "pending", "Pending"
@@ -200,6 +201,12 @@ class Step(models.Model):
     )
     api_key = models.ForeignKey(ApiKey, models.SET_NULL, null=True, blank=True, related_name="+")
     first_token_ms = models.PositiveIntegerField(null=True, blank=True)
+
+    asked_bytes = models.PositiveIntegerField(null=True, blank=True, help_text="The size of what the model was told.")
+
+    # A compaction: in the context, its text stands for everything up to here. Empty where it came to nothing.
+    covers_task = models.UUIDField(null=True, blank=True, help_text="A task before this one; empty: this one.")
+    covers_seq = models.PositiveIntegerField(null=True, blank=True)
 
     # A function call; or, of a model that took over for the agent's own, the title of the agent that it belongs to.
     name = models.CharField(max_length=64, blank=True)
@@ -248,6 +255,8 @@ class Step(models.Model):
         return datetime.fromisoformat(self.response_id) if is_kept else None
 
 
+#: Steps in which a model is asked, and paid for.
+ASKS = (Step.Kind.MODEL, Step.Kind.COMPACTION)
 #: Steps that are not over.
 OPEN = (Step.Status.PENDING, Step.Status.WAITING, Step.Status.STARTED)
 

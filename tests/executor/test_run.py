@@ -19,6 +19,7 @@ from django.db import transaction
 
 from agentsite.supervisor import QUICK_DEATHS
 from executor import actions
+from executor.core.budget import size
 from executor.core.errors import LLMError
 from executor.core.messages import Reasoning
 from executor.database import in_database
@@ -156,6 +157,17 @@ def test_a_result_that_is_kept_answers_a_call_in_another_task(
     assert ran.ended_at is not None
     assert abs(kept.made_at - ran.ended_at) < timedelta(seconds=5)
     assert (second.tool_calls, second.failed_calls) == (1, 0)
+
+
+def test_how_large_each_question_was_is_on_record(
+    make_task: MakeTask, scripted: MakeScript, functions: Functions
+) -> None:
+    script = scripted(say("Let me look.", call("look", topic="tides")), say("Twice a day."))
+    task = make_task("When?", script, functions=["look"])
+    execute(claimed(task))
+    sizes = task.steps.filter(kind=Step.Kind.MODEL).values_list("asked_bytes", flat=True)
+    assert list(sizes) == [size(asked, offered) for asked, offered in zip(script.asked, script.offered, strict=True)]
+    assert script.asked[0] != script.asked[1]
 
 
 def test_what_streams_is_what_is_written_down_in_the_end(make_task: MakeTask, scripted: MakeScript) -> None:
