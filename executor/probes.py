@@ -17,7 +17,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from executor.core.config import AgentConfig
-from executor.core.errors import RETRYABLE, LLMError, TaskExecutionError
+from executor.core.errors import LLMError, TaskExecutionError
 from executor.core.events import Failed, ReasoningDelta, TextDelta
 from executor.core.llms.base import BaseLlm, Endpoint
 from executor.core.llms.factory import create_llm, llm_class
@@ -40,8 +40,8 @@ KEY_TEST_WITHIN = 25.0
 #: … and that a model may take, which a local server perhaps reads from a disk first.
 ANSWER_WITHIN = 90.0
 KEPT_FOR = timedelta(days=1)
-# Of the key that was sent, these say nothing.
-_UNANSWERED = RETRYABLE - {"protocol"}
+# The key was refused, or what it stands for may not ask. Everything else says nothing of it.
+_REFUSALS = ("auth", "permission", "quota")
 # Of a server's models, these do not talk.
 _SILENT = ("embed", "rerank", "whisper", "tts", "moderation", "image", "dall-e")
 
@@ -92,19 +92,26 @@ async def answer_key_test(key_id: int) -> None:
     if key is None:  # Revoked or replaced a moment ago.
         return
     problem = note = ""
+    is_refused = False
     try:
         async with asyncio.timeout(KEY_TEST_WITHIN):
             note = await _test(key)
     except TaskExecutionError as error:
-        problem = f"{UNTESTED}{error.message}" if error.kind in _UNANSWERED else error.message
+        problem, is_refused = error.message, _refuses(error)
     except TimeoutError:
-        problem = f"{UNTESTED}There was no answer within {KEY_TEST_WITHIN:g} seconds."
+        problem = f"There was no answer within {KEY_TEST_WITHIN:g} seconds."
     except (NeedsReentry, KeyringError) as error:
         problem = str(error)
     except Exception:
         logger.exception("The test of key %s failed unexpectedly", key_id)
         problem = "Something went wrong inside AgentSite. The worker's log has the details."
-    await in_database(api_keys.record_check, key, problem, note)
+    told = problem if is_refused or not problem else f"{UNTESTED}{problem}"
+    await in_database(api_keys.record_check, key, told, note)
+
+
+def _refuses(error: TaskExecutionError) -> bool:
+    """Whether it is a judgement of the key. A server that broke makes none, whatever it says."""
+    return isinstance(error, LLMError) and error.kind in _REFUSALS and (error.status or 0) < 500
 
 
 async def _test(key: ApiKey) -> str:

@@ -7,9 +7,10 @@ import base64
 import json
 import threading
 import time
-from collections.abc import Coroutine
-from contextlib import closing
+from collections.abc import Coroutine, Iterator
+from contextlib import closing, contextmanager
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -146,6 +147,52 @@ def test_a_key_whose_server_does_not_answer_has_not_failed(
     assert "Errno" not in key.check_problem
 
 
+@pytest.mark.parametrize("provider", FORMATS)
+@pytest.mark.parametrize("fault", ["400", "500", "529", "html_502", "html_200", "error_event"])
+def test_a_key_has_failed_only_where_it_was_refused(
+    ada: User, model_server: ModelServer, provider: str, fault: Any
+) -> None:
+    model_server.script([Turn(fault=fault, after=0)] * 4)
+    key = after_a_test(api_keys.add(ada, provider, RIGHT, address(model_server, provider)))
+    assert key.state == KeyState.UNTESTED, key.check_problem
+    assert key.check_problem.startswith("Could not be tested: The ")
+
+
+@pytest.mark.parametrize("provider", FORMATS)
+def test_a_server_that_broke_does_not_judge_the_key_whatever_it_says(ada: User, settings: Any, provider: str) -> None:
+    said = {"message": "Boom.", "type": "invalid_request_error", "code": "invalid_api_key"}
+    with broken_server(json.dumps({"error": said}).encode()) as port:
+        settings.MODEL_HOSTS = [f"127.0.0.1:{port}"]
+        key = after_a_test(api_keys.add(ada, provider, RIGHT, f"http://127.0.0.1:{port}"))
+    assert (key.state, key.check_problem) == (
+        KeyState.UNTESTED,
+        "Could not be tested: The provider answered 500: Boom.",
+    )
+
+
+@contextmanager
+def broken_server(body: bytes) -> Iterator[int]:
+    """Answers 500 and `body` to everything. Its port."""
+
+    class Broken(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("content-length") or 0))
+            self.send_response(500)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_GET  # noqa: N815
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Broken) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port
+        server.shutdown()
+
+
 def test_a_key_that_was_revoked_meanwhile_is_sent_nowhere(ada: User, model_server: ModelServer) -> None:
     key = api_keys.add(ada, "gpt", RIGHT, model_server.base_url)
     api_keys.revoke(key)
@@ -175,7 +222,8 @@ def test_a_key_is_not_sent_to_a_private_address_that_nobody_allows(
 ) -> None:
     settings.MODEL_HOSTS = []
     key = after_a_test(api_keys.add(ada, "gpt", RIGHT, model_server.base_url))
-    assert key.check_problem == "127.0.0.1 is not on the public internet. An administrator can allow it in MODEL_HOSTS."
+    reason = "127.0.0.1 is not on the public internet. An administrator can allow it in MODEL_HOSTS."
+    assert key.check_problem == f"Could not be tested: {reason}"
     assert model_server.requests == []
 
 
