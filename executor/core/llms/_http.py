@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import operator
 import re
 import socket
 import ssl
+import string
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -28,6 +31,9 @@ _DETAIL_CHARS = 300
 #: So much of a refusal is read, for so many seconds.
 MAX_REFUSAL_BYTES = 64 * 1024
 REFUSAL_TIMEOUT = 10.0
+#: So many characters of a key in a row are told to nobody.
+_RUN = 8
+_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 _OF_THE_BODY = ("content-length", "content-encoding", "transfer-encoding")
 
 # A client is bound to the loop that first used it, so each loop has its own.
@@ -306,9 +312,22 @@ def _sentence(text: Any) -> str:
 
 
 def _blot(text: Any, secret: str) -> Any:
+    """`text` without the secret, and without any run of eight characters of it, in whatever case: servers repeat keys
+    in part, too."""
     if not isinstance(text, str) or not secret:
         return text
-    if len(secret) >= 8:
-        return text.replace(secret, "•••")
-    # A short one is a part of many words, where it tells nothing.
-    return re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", "•••", text)
+    if len(secret) < _RUN:
+        # A short one is a part of many words, where it tells nothing.
+        return re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", "•••", text, flags=re.IGNORECASE)
+    runs = set(_runs(secret))
+    told = [False] * len(text)
+    for at, run in enumerate(_runs(text)):
+        if run in runs:
+            told[at : at + _RUN] = [True] * _RUN
+    pieces = itertools.groupby(zip(text, told, strict=True), key=operator.itemgetter(1))
+    return "".join("•••" if is_told else "".join(char for char, _ in piece) for is_told, piece in pieces)
+
+
+def _runs(text: str) -> Iterator[str]:
+    lower = text.translate(_LOWER)  # Other letters than these may get longer.
+    return (lower[at : at + _RUN] for at in range(len(lower) - _RUN + 1))

@@ -623,9 +623,14 @@ def test_error_bodies_of_many_servers_are_understood(status: int, body: Any, kin
         ("ab", "about a cab", "about a cab"),  # A part of a word tells nothing.
         ("a.c", "abc or a.c", "abc or •••"),
         ("", "Nothing to hide.", "Nothing to hide."),
+        (KEY, f"No such key: {KEY.upper()}.", "No such key: •••."),
+        (KEY, f"{KEY[:8]} and {KEY[-9:]}, {KEY[:7]}…{KEY[-7:]}", f"••• and •••, {KEY[:7]}…{KEY[-7:]}"),
+        (KEY, f"İ{KEY[3:20]}{KEY[5:15]}, K{KEY[1:9]}", "İ•••, K•••"),
+        ("12345678", "12345678 or 2345678", "••• or 2345678"),
+        ("AbC", "abc or ABC, not abcd", "••• or •••, not abcd"),
     ],
 )
-def test_a_key_is_blotted_out_however_short_it_is(secret: str, said: str, shown: str) -> None:
+def test_a_key_is_blotted_out_however_short_it_is_and_in_part(secret: str, said: str, shown: str) -> None:
     error = status_error(401, {"error": {"message": said}}, {"x-request-id": said}, secret=secret)
     assert error.message == f"The provider answered 401: {shown}"
     assert error.request_id == shown
