@@ -12,8 +12,9 @@ from django.http import QueryDict
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from executor.agent_rules import Place, provider_problems, schema_problems, suggestion_problems, web_address
+from executor.agent_rules import provider_problems, schema_problems, suggestion_problems, web_address
 from executor.approvals import ALWAYS, NEVER
+from executor.core.fields import Place
 from executor.core.llms.factory import LLMS
 from executor.core.llms.known_models import known_models
 from executor.fallbacks import candidates

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -20,32 +19,13 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
+from executor.core.fields import Place, field_sentence, no_flag, path_text, plain_json, value_text
 from executor.core.llms.base import Endpoint
 from executor.core.llms.factory import LLMS, llm_class
 from executor.core.validation import schema_problem
 from executor.keys import KEY_VARIABLE, key_variable
 
-#: Where in the file something stands: ("agents", 1, "limits", "iterations").
-Place = tuple[str | int, ...]
-
 _LARGEST = 2**31 - 1  # What the database's integers hold.
-_SHOWN = 60
-
-
-def _no_flag(value: Any) -> Any:
-    """YAML's `yes` is True, and True would pass as the number 1."""
-    if isinstance(value, bool):
-        raise ValueError
-    return value
-
-
-def _plain_json(value: Any) -> Any:
-    """Dates and infinities are YAML, but nothing that a provider can be sent."""
-    try:
-        json.dumps(value, allow_nan=False)
-    except TypeError as error:
-        raise ValueError from error
-    return value
 
 
 def web_address(value: str) -> str:
@@ -57,12 +37,12 @@ def web_address(value: str) -> str:
 
 
 # The descriptions are what a mistake is told with: "must be {description}".
-Whole = Annotated[int, BeforeValidator(_no_flag), Field(ge=1, le=_LARGEST, description="a whole number of at least 1")]
+Whole = Annotated[int, BeforeValidator(no_flag), Field(ge=1, le=_LARGEST, description="a whole number of at least 1")]
 
 
 _Price = Annotated[
     Decimal,
-    BeforeValidator(_no_flag),
+    BeforeValidator(no_flag),
     Field(
         ge=0,
         max_digits=10,
@@ -74,7 +54,7 @@ _Price = Annotated[
 
 Dollars = Annotated[
     Decimal,
-    BeforeValidator(_no_flag),
+    BeforeValidator(no_flag),
     Field(ge=0, max_digits=10, decimal_places=4, description="US dollars, with up to 4 decimals, such as 0.25"),
 ]
 
@@ -93,7 +73,7 @@ class Suggestion(_Fields):
 class LimitsEntry(_Fields):
     iterations: Whole = 5
     seconds: Whole = 1800
-    tool_calls: Annotated[int, BeforeValidator(_no_flag)] = Field(
+    tool_calls: Annotated[int, BeforeValidator(no_flag)] = Field(
         200, ge=0, le=_LARGEST, description="a whole number of at least 0"
     )
     tokens: Whole | None = Field(None, description="a whole number of at least 1")
@@ -132,10 +112,10 @@ class AgentEntry(_Fields):
     limits: LimitsEntry = Field(
         LimitsEntry(), description="a mapping with iterations, seconds, tool_calls, tokens, cost"
     )
-    parameters: Annotated[dict[str, Any], AfterValidator(_plain_json)] = Field(
+    parameters: Annotated[dict[str, Any], AfterValidator(plain_json)] = Field(
         {}, description="a mapping of what the provider understands, e.g. temperature: 0.2"
     )
-    response_schema: Annotated[dict[str, Any] | None, AfterValidator(_plain_json)] = Field(
+    response_schema: Annotated[dict[str, Any] | None, AfterValidator(plain_json)] = Field(
         None, description="a JSON Schema: a mapping such as {type: object, properties: …}"
     )
     fallback: str = Field("", max_length=60, description="the name of an agent")
@@ -180,41 +160,18 @@ def _fields_at(place: Place) -> list[str]:
     """The fields there are where `place` stands."""
     if len(place) == 1:
         return list(AgentsFile.model_fields)
-    model: type[BaseModel] = _INSIDE[str(place[2])] if len(place) > 3 else AgentEntry
+    model: type[BaseModel] = _INSIDE.get(str(place[2]), AgentEntry) if len(place) > 3 else AgentEntry
     return list(model.model_fields)
-
-
-def path_text(place: Place) -> str:
-    """E.g. `agents[1].limits.iterations`."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
-
-
-def value_text(value: Any) -> str:
-    if value is None:
-        return "nothing"
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
 
 
 def sentence(error: ErrorDetails, place: Place, shown: Callable[[Place, Any], str]) -> str:
     """What is wrong at `place` of the file. `shown` puts the value that stands there into words."""
     last = place[-1] if place else ""
-    match error["type"]:
-        case "missing":
-            return f"is missing: give it {_MUST_BE.get(str(last), 'a value')}."
-        case "extra_forbidden" if last == "api_key":
-            return (
-                "a key does not belong in this file. Put it into an environment variable, "
-                "and that variable's name into api_key_variable."
-            )
-        case "extra_forbidden":
-            return f"there is no such field. Use: {', '.join(_fields_at(place))}."
-        case "string_too_long":
-            return f"must have at most {error['ctx']['max_length']} characters, not {len(error['input'])}."
-        case "string_too_short":
-            return "must not be empty."
-        case "less_than_equal":
-            return f"must be at most {error['ctx']['le']}, not {error['input']}."
+    if error["type"] == "extra_forbidden" and last == "api_key":
+        return (
+            "a key does not belong in this file. Put it into an environment variable, "
+            "and that variable's name into api_key_variable."
+        )
     if last == "provider":
         wanted = f"one of: {', '.join(LLMS)}"
     elif isinstance(last, int):
@@ -223,10 +180,9 @@ def sentence(error: ErrorDetails, place: Place, shown: Callable[[Place, Any], st
         wanted = "always or never"
     else:
         wanted = _MUST_BE.get(last) or 'a mapping with the list "agents"'
-    if last in ("api_key_variable", "base_url"):  # Somebody may have put the key there.
-        return f"must be {wanted}."
-    hint = " Put it in quotes." if wanted == "a text" and isinstance(error["input"], int | float) else ""
-    return f"must be {wanted}, not {shown(place, error['input'])}.{hint}"
+    may_be_a_key = last in ("api_key_variable", "base_url")  # Somebody may have put it there.
+    told = None if may_be_a_key else shown(place, error["input"])
+    return field_sentence(error, wanted, _fields_at(place), told)
 
 
 def suggestion_problems(suggestions: Any) -> list[str]:

@@ -15,8 +15,9 @@ from django.db import transaction
 from django.db.models import Max
 from pydantic import ValidationError
 
-from executor.agent_rules import AgentEntry, AgentsFile, Place, provider_problems, schema_problems
+from executor.agent_rules import AgentEntry, AgentsFile, provider_problems, schema_problems
 from executor.agents_yaml import AgentsFileError, Source, read_yaml
+from executor.core.fields import Place
 from executor.fallbacks import chain
 from executor.models import Agent
 from tools.registry import get_registry

@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from executor.agent_rules import Place, path_text, sentence, value_text
+from executor.agent_rules import sentence
+from executor.core.fields import Place, path_text, value_text
 
 M = TypeVar("M", bound=BaseModel)
 

@@ -20,6 +20,7 @@ import asyncio
 import enum
 import inspect
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
@@ -105,11 +106,25 @@ class TaskExecutor:
     same, as long as it does these in the same order.
     """
 
+    #: What people type behind the “/”, and what they see; from the class's name and docstring if it does not say.
+    name: ClassVar[str] = ""
+    title: ClassVar[str] = ""
+    description: ClassVar[str] = ""
+    #: The name of the agent that works on it; "": the one that the person talks to.
+    agent: ClassVar[str] = ""
     task_steps: ClassVar[Sequence[TaskStep]] = ()
     #: What people are asked for; None: what the steps require.
     inputs: ClassVar[Sequence[TaskInput] | None] = None
     #: Seconds before the second attempt of a step. They double with each attempt.
     pause: ClassVar[float] = 1.0
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|_+", " ", cls.__name__).strip().lower()
+        own = vars(cls)
+        cls.name = own.get("name", words.replace(" ", "-"))
+        cls.title = own.get("title", words.capitalize())
+        cls.description = own.get("description", " ".join((own.get("__doc__") or "").partition("\n\n")[0].split()))
 
     def __init__(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -52,6 +53,8 @@ class TaskInput:
         """`value` as the task gets it, also from a form; None if there is none. Raises StepValidationError."""
         if value is None or (isinstance(value, str) and not value.strip()):
             value = self.default
+        if value is None and self.kind == "boolean":
+            return False  # As forms say it: by leaving it out.
         if value is None:
             if self.required:
                 raise StepValidationError(f"“{self.title}” is missing.")
@@ -63,12 +66,18 @@ class TaskInput:
                 return value if isinstance(value, bool) else str(value).lower() in ("1", "true", "on", "yes")
             case "choice" if value not in self.choices:
                 raise StepValidationError(f"“{self.title}” must be one of: {', '.join(self.choices)}.")
+            case "text" | "long_text" if isinstance(value, dict | list | bool):
+                raise StepValidationError(f"“{self.title}” must be a text.")
+            case "text" | "long_text":
+                return str(value)
         return value
 
 
 def _number(asked: TaskInput, value: Any) -> int | float:
     try:
         number = float(value)
+        if not math.isfinite(number):
+            raise ValueError
         return int(number) if number.is_integer() else number
     except (TypeError, ValueError, OverflowError) as error:
         raise StepValidationError(f"“{asked.title}” must be a number.") from error

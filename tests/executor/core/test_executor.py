@@ -315,3 +315,24 @@ async def test_a_model_that_calls_where_nothing_can_be_called_is_told_so(scripte
     result = await Report(script.llm(), NoTools()).execute({"topic": "Tides"})
     assert result.status == ExecutionStatus.DONE
     assert "There is no function look" in script.asked[1][-1].tool_results[0].content
+
+
+@pytest.mark.parametrize(
+    ("asked", "value", "read"),
+    [
+        (TaskInput("n", kind="number"), "1e999", "“N” must be a number."),
+        (TaskInput("n", kind="number"), "nan", "“N” must be a number."),
+        (TaskInput("n", kind="number"), "2.50", 2.5),
+        (TaskInput("n"), {"a": 1}, "“N” must be a text."),
+        (TaskInput("n"), 12, "12"),
+        (TaskInput("n", kind="boolean"), None, False),
+        (TaskInput("n", kind="boolean", default=True), "", True),
+        (TaskInput("n", kind="boolean"), "on", True),
+    ],
+)
+def test_an_input_is_read_as_its_kind_demands(asked: TaskInput, value: Any, read: Any) -> None:
+    if isinstance(read, str) and read.startswith("“"):
+        with pytest.raises(StepValidationError, match=read):
+            asked.read(value)
+    else:
+        assert asked.read(value) == read
