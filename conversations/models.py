@@ -58,3 +58,30 @@ class Turn(models.Model):
 
     def __str__(self) -> str:
         return f"{self.position}. {self.text[:60]}"
+
+
+class Memory(models.Model):
+    """A short fact about a person that an agent wrote down for later conversations. The verbs are in memory.py."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="memories")
+    text = models.CharField(max_length=500)
+    conversation = models.ForeignKey(
+        Conversation, models.SET_NULL, null=True, blank=True, related_name="+", help_text="Where it was said."
+    )
+    remembered_at = models.DateTimeField(help_text="When it was last told.")
+
+    class Meta:
+        ordering = ("-remembered_at", "-pk")
+        indexes = [models.Index(fields=("user", "-remembered_at"), name="memory_by_user")]
+
+    def __str__(self) -> str:
+        return self.text[:60]
+
+
+class MemoryOff(models.Model):
+    """A row means that nothing is to be remembered of this person."""
+
+    user = models.OneToOneField(settings.AUTH_USER_MODEL, models.CASCADE, primary_key=True, related_name="+")
+
+    def __str__(self) -> str:
+        return f"Nothing is remembered of {self.user}"

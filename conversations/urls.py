@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from conversations import branch_views, decide, keys, servers, task_page, usage, views
+from conversations import branch_views, decide, keys, memory_page, servers, task_page, usage, views
 
 urlpatterns = [
     path("", views.home, name="home"),
@@ -44,6 +44,10 @@ urlpatterns = [
     path("settings/servers/<uuid:probe_id>/", servers.server, name="server"),
     path("settings/servers/<uuid:probe_id>/try/", servers.try_model, name="try_model"),
     path("settings/servers/<uuid:probe_id>/use/", servers.use_model, name="use_model"),
+    path("settings/memory/", memory_page.remembered, name="remembered"),
+    path("settings/memory/switch/", memory_page.switch, name="switch_memory"),
+    path("settings/memory/forget/", memory_page.forget_all, name="forget_all"),
+    path("settings/memory/<int:memory_id>/forget/", memory_page.forget, name="forget"),
     path("settings/agents/<int:agent_id>/", servers.edit_agent, name="edit_agent"),
     path("settings/agents/<int:agent_id>/delete/", servers.delete_agent, name="delete_agent"),
 ]

@@ -19,6 +19,7 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 
 from conversations import actions
+from conversations.memory import remember
 from conversations.models import Turn
 from executor.models import Agent, Decision, Probe
 from executor.registry import AgentRegistry
@@ -63,6 +64,7 @@ OWNED = {
     "use_model": "post",
     "edit_agent": "get",
     "delete_agent": "post",
+    "forget": "post",
 }
 #: For everybody who is logged in; what it shows is their own.
 PERSONAL = {
@@ -76,6 +78,9 @@ PERSONAL = {
     "account_settings": "get",
     "usage": "get",
     "usage_csv": "get",
+    "remembered": "get",
+    "switch_memory": "post",
+    "forget_all": "post",
     "account_change_password": "get",
     "account_set_password": "get",
 }
@@ -151,12 +156,13 @@ def owned(alice: User, turn: Turn, resource: Resource, own_agent: Agent) -> dict
     probe = Probe.objects.create(user=alice, provider=key.provider, base_url=key.base_url, found=["a model"])
     decision = Decision.objects.create(task=turn.task, kind=Decision.Kind.QUESTION)
     ids = (turn.conversation_id, turn.pk, turn.task_id, resource.pk, key.pk, probe.pk, own_agent.pk, decision.pk)
-    return {name: path_of(name, *ids) for name in OWNED}
+    fact = remember(alice, "Alice's secret")
+    return {name: path_of(name, *ids, fact.pk) for name in OWNED}
 
 
 def absent(name: str) -> str:
     """The address of what nobody has."""
-    return path_of(name, uuid4(), uuid4(), uuid4(), uuid4(), 10**6, uuid4(), 10**6, 10**6)
+    return path_of(name, uuid4(), uuid4(), uuid4(), uuid4(), 10**6, uuid4(), 10**6, 10**6, 10**6)
 
 
 def path_of(
@@ -169,6 +175,7 @@ def path_of(
     probe: object,
     agent: object,
     decision: object,
+    memory: object,
 ) -> str:
     match name:
         case "older":
@@ -187,6 +194,8 @@ def path_of(
             return reverse(name, args=[probe])
         case "edit_agent" | "delete_agent":
             return reverse(name, args=[agent])
+        case "forget":
+            return reverse(name, args=[memory])
         case "decide":
             return reverse(name, args=[decision])
         case _:
@@ -241,7 +250,13 @@ def test_an_administrator_is_an_outsider_too(dora: User, owned: dict[str, str], 
 
 def test_an_outsider_finds_nothing_of_others(bob: User, owned: dict[str, str]) -> None:
     client = logged_in(bob)
-    for path in (reverse("home"), reverse("search") + "?q=secret", reverse("keys"), reverse("servers")):
+    for path in (
+        reverse("home"),
+        reverse("search") + "?q=secret",
+        reverse("keys"),
+        reverse("servers"),
+        reverse("remembered"),
+    ):
         response = client.get(path)
         assert response.status_code == 200
         assert "Alice&#x27;s secret" not in response.content.decode()

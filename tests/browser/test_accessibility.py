@@ -101,7 +101,13 @@ def test_pages_of_a_person(colours: str, somebody: Callable[..., Tab], model_ser
     tab.page.keyboard.type("begin")
     expect(tab.find("#search a.result")).to_have_count(1)
     assert findings(tab) == [], "search dialog"
-    for path in (f"/t/{task}/", "/search/?q=begin", "/accounts/settings/", "/accounts/password/change/"):
+    for path in (
+        f"/t/{task}/",
+        "/search/?q=begin",
+        "/accounts/settings/",
+        "/settings/memory/",
+        "/accounts/password/change/",
+    ):
         tab.go(path)
         assert findings(tab) == [], path
     tab.expects("404")
