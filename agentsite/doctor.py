@@ -22,6 +22,7 @@ from kombu.exceptions import OperationalError
 
 from agentsite import health, prepare
 from executor.models import Agent
+from executor.tasks_file import get_declared
 from tools.registry import get_registry
 from users import api_keys, vault
 
@@ -238,6 +239,14 @@ def functions() -> str:
     return f"{len(registry.functions)} functions, no problems."
 
 
+def tasks() -> str:
+    """Every file that declares a task could be read."""
+    declared = get_declared()
+    if declared.problems:
+        raise Ill("; ".join(str(problem) for problem in declared.problems), "See docs/adding-a-task.md.")
+    return f"{len(declared.tasks)} tasks, no problems."
+
+
 def agents() -> str:
     """People have somebody to talk to."""
     variables = dict(Agent.objects.usable_by(None).values_list("name", "api_key_variable"))
@@ -267,5 +276,6 @@ CHECKS: dict[str, Callable[[], str]] = {
     "clock": clock,
     "disk": disk,
     "functions": functions,
+    "tasks": tasks,
     "agents": agents,
 }

@@ -1,4 +1,4 @@
-"""What `up` does before it starts any process: schema, cache table, static files, first agents."""
+"""What `up` does before it starts any process: schema, cache table, static files, first agents, tasks."""
 
 import hashlib
 import sys
@@ -14,6 +14,8 @@ from django.core.management import call_command, get_commands
 from django.core.management.base import CommandError
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
+
+from executor.declared import synchronise
 
 MIGRATION_LOCK = 0x616773  # Any number that nobody else on this database server takes; ours spells "ags".
 
@@ -132,3 +134,9 @@ def first_agents() -> list[str]:
     except CommandError as error:
         raise Refusal(str(error), FAILED) from error
     return [f"Agents: loaded from {settings.AGENTS_FILE.name}."]
+
+
+def declared_tasks() -> list[str]:
+    """Bring the rows of tasks up to what their files declare. A file with mistakes keeps nobody from starting."""
+    changed = [f"{name} {outcome}" for name, outcome in synchronise()]
+    return [f"Tasks: {', '.join(changed)}."] if changed else []

@@ -1,7 +1,7 @@
 """agents.yaml: agents as text, so that an installation can be set up, reviewed and repeated.
 
 The file is read as a whole before anything is changed, and each mistake names file, line and field. YAML gives the
-lines (agents_yaml.py), pydantic the rules (agent_rules.py), and the provider's own class has the last word about its
+lines (yaml_file.py), pydantic the rules (agent_rules.py), and the provider's own class has the last word about its
 parameters.
 """
 
@@ -16,13 +16,13 @@ from django.db.models import Max
 from pydantic import ValidationError
 
 from executor.agent_rules import AgentEntry, AgentsFile, provider_problems, schema_problems
-from executor.agents_yaml import AgentsFileError, Source, read_yaml
 from executor.core.fields import Place
 from executor.fallbacks import chain
 from executor.models import Agent
+from executor.yaml_file import FileError, Source, read_yaml
 from tools.registry import get_registry
 
-__all__ = ["AgentsFileError", "load", "read", "there_are", "warnings"]
+__all__ = ["FileError", "load", "read", "there_are", "warnings"]
 
 _QUOTES = " If it is a word, put it in quotes: YAML takes on, off, yes and no for true and false."
 
@@ -30,7 +30,7 @@ _QUOTES = " If it is a word, put it in quotes: YAML takes on, off, yes and no fo
 def read(
     path: Path, environment: Mapping[str, str], *, others: Mapping[str, str | None] | None = None
 ) -> list[AgentEntry]:
-    """The agents in `path`. Raises AgentsFileError with everything that is wrong.
+    """The agents in `path`. Raises FileError with everything that is wrong.
 
     `others` are the agents there are already (see `there_are`), None if nobody knows.
     """
@@ -122,7 +122,7 @@ def warnings(agents: list[AgentEntry], environment: Mapping[str, str]) -> list[s
 def load(agents: list[AgentEntry]) -> list[tuple[str, str]]:
     """Create or update `agents` by name, in one transaction. Returns (name, what happened). Nothing is ever deleted.
 
-    Raises AgentsFileError if a name belongs to somebody's own agent.
+    Raises FileError if a name belongs to somebody's own agent.
     """
     with transaction.atomic():
         # New ones come last: the first one in the picker is preselected, and stays so.
@@ -142,7 +142,7 @@ def _load(entry: AgentEntry, position: int) -> str:
     agent = Agent.objects.filter(name=entry.name, owner=None).first()
     if agent is None:
         if Agent.objects.filter(name=entry.name).exists():  # Names are unique, whoever has them.
-            raise AgentsFileError([f"{entry.name}: somebody's own agent has this name. Choose another one."])
+            raise FileError([f"{entry.name}: somebody's own agent has this name. Choose another one."])
         Agent.objects.create(**columns, position=position)
         return "added"
     changed = [name for name, value in columns.items() if getattr(agent, name) != value]

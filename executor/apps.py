@@ -9,7 +9,7 @@ class ExecutorConfig(AppConfig):
 
     def ready(self) -> None:
         from executor import model_classes
-        from executor.checks import check_agents_file, check_model_classes, check_model_hosts
+        from executor.checks import check_agents_file, check_model_classes, check_model_hosts, check_tasks
         from executor.housekeeping import housekeeping, tasks_that_exist
         from executor.probes import forget_old
         from tools import cache, resources
@@ -19,6 +19,7 @@ class ExecutorConfig(AppConfig):
         checks.register(check_model_classes)
         checks.register(check_agents_file)
         checks.register(check_model_hosts)
+        checks.register(check_tasks)
         api_keys.PROVIDERS.append(model_classes.key_providers)
         resources.IN_USE.append(tasks_that_exist)
         housekeeping.connect(lambda **_: resources.clean(), weak=False, dispatch_uid="clean resources")

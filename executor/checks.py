@@ -1,5 +1,5 @@
-"""What is wrong with agents.yaml, MODEL_CLASSES and MODEL_HOSTS, told at the start and by `manage.py check`. All else
-works."""
+"""What is wrong with agents.yaml, tasks, MODEL_CLASSES and MODEL_HOSTS, told at the start and by `manage.py check`.
+All else works."""
 
 import os
 from collections.abc import Sequence
@@ -10,7 +10,8 @@ from django.conf import settings
 from django.core import checks
 
 from executor import model_classes
-from executor.agents_file import AgentsFileError, read
+from executor.agents_file import FileError, read
+from executor.tasks_file import get_declared
 from tools.checks import host_warnings
 
 
@@ -18,7 +19,7 @@ def check_agents_file(app_configs: Sequence[AppConfig] | None = None, **kwargs: 
     """One warning for each mistake. The database is not asked: it may not be there yet."""
     try:
         read(settings.AGENTS_FILE, os.environ)
-    except AgentsFileError as error:
+    except FileError as error:
         return [
             checks.Warning(mistake, hint="See docs/agents.md. Nothing of the file is loaded.", id="executor.W001")
             for mistake in error.mistakes
@@ -37,3 +38,11 @@ def check_model_classes(app_configs: Sequence[AppConfig] | None = None, **kwargs
 def check_model_hosts(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[checks.CheckMessage]:
     """One warning for each entry that is no host."""
     return host_warnings("MODEL_HOSTS", "executor.W003")
+
+
+def check_tasks(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """One warning for each mistake in a file that declares a task."""
+    return [
+        checks.Warning(str(problem), hint="See docs/adding-a-task.md. All other tasks work.", id="executor.W004")
+        for problem in get_declared().problems
+    ]

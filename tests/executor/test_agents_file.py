@@ -14,7 +14,7 @@ from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.core.management.base import SystemCheckError
 
-from executor.agents_file import AgentsFileError, read
+from executor.agents_file import FileError, read
 from executor.checks import check_agents_file
 from executor.models import Agent
 from tests.agentsite.conftest import ROOT, manage
@@ -41,7 +41,7 @@ def one(*lines: str) -> str:
 
 def mistakes(file: Path, text: str, **environment: str) -> list[str]:
     file.write_text(dedent(text))
-    with pytest.raises(AgentsFileError) as raised:
+    with pytest.raises(FileError) as raised:
         read(file, environment)
     return raised.value.mistakes
 
@@ -315,10 +315,10 @@ class TestMistakes:
         assert found.startswith(mistake)
 
     def test_tell_that_a_file_is_missing_or_no_text(self, file: Path) -> None:
-        with pytest.raises(AgentsFileError, match=r"agents\.yaml cannot be read: No such file"):
+        with pytest.raises(FileError, match=r"agents\.yaml cannot be read: No such file"):
             read(file, {})
         file.write_bytes(b"agents: \xff")
-        with pytest.raises(AgentsFileError, match=r"agents\.yaml is not text in UTF-8"):
+        with pytest.raises(FileError, match=r"agents\.yaml is not text in UTF-8"):
             read(file, {})
 
 
@@ -328,7 +328,7 @@ class TestWhoTakesOver:
         file.write_text(lines)
         assert read(file, {}, others={"spare": None})[0].fallback == "spare"
         assert read(file, {}, others=None)[0].fallback == "spare", "nobody knows"
-        with pytest.raises(AgentsFileError) as raised:
+        with pytest.raises(FileError) as raised:
             read(file, {}, others={"other": None})
         assert raised.value.mistakes == [
             'agents.yaml, line 5, agents[0].fallback: there is no agent "spare". There are: other.'
@@ -346,7 +346,7 @@ class TestWhoTakesOver:
     )
     def test_never_goes_round_in_a_circle(self, file: Path, spare: str, others: dict[str, Any], circle: str) -> None:
         file.write_text(one("fallback: spare") + f"  - name: spare\n    title: S\n    provider: demo\n    {spare}\n")
-        with pytest.raises(AgentsFileError) as raised:
+        with pytest.raises(FileError) as raised:
             read(file, {}, others=others)
         assert raised.value.mistakes == [
             f"agents.yaml, line 5, agents[0].fallback: {circle} goes round in a circle. Leave one of them out."

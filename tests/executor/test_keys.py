@@ -9,7 +9,7 @@ import pytest
 from django.conf import settings
 
 from executor.agent_form import AgentForm
-from executor.agents_file import AgentsFileError, read
+from executor.agents_file import FileError, read
 from executor.keys import key_variable
 from executor.live import Publisher
 from executor.models import Agent
@@ -43,7 +43,7 @@ def test_the_form_and_the_file_have_the_same_rule(name: str, tmp_path: Path) -> 
         assert read(file, {})[0].api_key_variable == name
     else:
         assert "ends in _KEY or _TOKEN" in form.errors["api_key_variable"][0]
-        with pytest.raises(AgentsFileError, match="ends in _KEY or _TOKEN"):
+        with pytest.raises(FileError, match="ends in _KEY or _TOKEN"):
             read(file, {})
 
 

@@ -11,7 +11,7 @@ from bs4 import BeautifulSoup
 from django.test import Client
 from django.urls import reverse
 
-from executor.agents_file import AgentsFileError, read
+from executor.agents_file import FileError, read
 from executor.checks import check_model_classes
 from executor.core.llms.base import Endpoint
 from executor.core.llms.factory import LLMS, create_llm
@@ -74,10 +74,10 @@ class TestAClassOfOnesOwn:
         file.write_text(json.dumps({"agents": [agent]}))
         assert read(file, {})[0].provider == "acme"
         file.write_text(json.dumps({"agents": [{**agent, "parameters": {"reasoning_effort": "rude"}}]}))
-        with pytest.raises(AgentsFileError, match="reasoning_effort must be one of low, high, not 'rude'"):
+        with pytest.raises(FileError, match="reasoning_effort must be one of low, high, not 'rude'"):
             read(file, {})
         file.write_text(json.dumps({"agents": [{**agent, "provider": "nobody"}]}))
-        with pytest.raises(AgentsFileError, match=r"must be one of: .*, acme, not"):
+        with pytest.raises(FileError, match=r"must be one of: .*, acme, not"):
             read(file, {})
 
     def test_may_be_said_twice_but_not_of_two(self) -> None:

@@ -76,19 +76,19 @@ def build(modules: Iterable[str]) -> Registry:
     return Registry(MappingProxyType(dict(sorted(found.items()))), tuple(problems))
 
 
-def mount_folder(folder: Path) -> str:
+def mount_folder(folder: Path, package_name: str = FOLDER_PACKAGE) -> str:
     """Make the modules in `folder` importable and return the name of the package that holds them.
 
     The folder needs no `__init__.py`; its modules may import each other relatively. Modules that were imported from it
     before are forgotten, so that building again sees what is there now.
     """
-    for name in [name for name in sys.modules if name.partition(".")[0] == FOLDER_PACKAGE]:
+    for name in [name for name in sys.modules if name.partition(".")[0] == package_name]:
         del sys.modules[name]
     importlib.invalidate_caches()
-    package = ModuleType(FOLDER_PACKAGE, "Functions from the folder that the administrator named.")
+    package = ModuleType(package_name, "What is in a folder that the administrator named.")
     package.__path__ = [str(folder)]
-    sys.modules[FOLDER_PACKAGE] = package
-    return FOLDER_PACKAGE
+    sys.modules[package_name] = package
+    return package_name
 
 
 def _imported(names: Iterable[str], problems: list[Problem]) -> Iterator[ModuleType]:
@@ -98,7 +98,7 @@ def _imported(names: Iterable[str], problems: list[Problem]) -> Iterator[ModuleT
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # Whatever a module does on import, SystemExit too, is its own problem.
-            problems.append(Problem("module", name, None, _import_failure(error)))
+            problems.append(Problem("module", name, None, import_failure(error, "functions")))
             continue
         yield module
         if path := getattr(module, "__path__", None):
@@ -106,13 +106,12 @@ def _imported(names: Iterable[str], problems: list[Problem]) -> Iterator[ModuleT
             yield from _imported([f"{name}.{child}" for child in inside], problems)
 
 
-def _import_failure(error: BaseException) -> str:
+def import_failure(error: BaseException, what: str) -> str:
+    """Why a module could not be imported, of whose `what` there is nothing now."""
     if isinstance(error, SyntaxError):
-        return (
-            f"It is not valid Python: {error.msg} (line {error.lineno}). Correct it; its functions are not available."
-        )
+        return f"It is not valid Python: {error.msg} (line {error.lineno}). Correct it; its {what} are not available."
     said = f"{type(error).__name__}: {error}".strip(": ")
-    return f"It cannot be imported ({said}). Correct it; its functions are not available."
+    return f"It cannot be imported ({said}). Correct it; its {what} are not available."
 
 
 def _public_functions(module: ModuleType) -> Iterator[tuple[str, Callable[..., Any]]]:

@@ -10,7 +10,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
-from executor.agents_file import AgentsFileError, load, read, there_are, warnings
+from executor.agents_file import FileError, load, read, there_are, warnings
 
 
 class Command(BaseCommand):
@@ -28,7 +28,7 @@ class Command(BaseCommand):
             for sentence in warnings(agents, os.environ):
                 self.stderr.write(self.style.WARNING(sentence))
             outcomes = [(agent.name, "in order") for agent in agents] if check else load(agents)
-        except AgentsFileError as error:
+        except FileError as error:
             raise CommandError(f"{path.name} has mistakes; nothing was loaded.\n{error}") from error
         except DatabaseError as error:
             raise CommandError(

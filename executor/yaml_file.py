@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
@@ -11,16 +11,21 @@ from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from executor.agent_rules import sentence
 from executor.core.fields import Place, path_text, value_text
 
 M = TypeVar("M", bound=BaseModel)
 
+#: Variables whose values are nobody's business: keys, passwords, and the addresses that have one in them.
+_SECRET = re.compile(
+    r"(?:^|_)(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL)S?$|^(?:KEYRING|(?:DATABASE|REDIS|EMAIL)_URL)$", re.I
+)
 _VARIABLE = re.compile(r"\$(?:(?P<dollar>\$)|\{(?P<name>[A-Za-z_]\w*)(?::-(?P<default>[^{}]*))?\}|(?P<open>\{))")
 
 
-class AgentsFileError(Exception):
+class FileError(Exception):
     """The file cannot be used. `mistakes` has all that is wrong with it, a line each."""
 
     def __init__(self, mistakes: list[str]) -> None:
@@ -33,6 +38,10 @@ class Source:
     """The file's values, and where in it each of them stands."""
 
     name: str
+    #: What is wrong with a field of this kind of file, in words.
+    sentence: Callable[[ErrorDetails, Place, Callable[[Place, Any], str]], str] = sentence
+    #: Models and pages are told what stands in it, so nothing secret may.
+    is_told: bool = False
     lines: dict[Place, int] = field(default_factory=dict)
     #: As written in the file, what came from the environment: by place, and by value. It may be secret.
     written: dict[Place, str] = field(default_factory=dict)
@@ -65,13 +74,13 @@ class Source:
             for problem in error.errors():
                 inside = (*place, *problem["loc"])
                 if inside not in self.unread:
-                    self.add(inside, sentence(problem, inside, self.shown))
+                    self.add(inside, self.sentence(problem, inside, self.shown))
             return None
 
     def check(self) -> None:
-        """Raise AgentsFileError with all mistakes, in the order of the lines, if there are any."""
+        """Raise FileError with all mistakes, in the order of the lines, if there are any."""
         if self.mistakes:
-            raise AgentsFileError(list(dict.fromkeys(text for _, text in sorted(self.mistakes, key=itemgetter(0)))))
+            raise FileError(list(dict.fromkeys(text for _, text in sorted(self.mistakes, key=itemgetter(0)))))
 
     def mask(self, text: str) -> str:
         """`text` without anything that came from the environment."""
@@ -86,7 +95,7 @@ class Source:
 
 
 def read_yaml(path: Path, source: Source, environment: Mapping[str, str]) -> Any:
-    """The values in `path`. Mistakes go to `source`. Raises AgentsFileError if the file cannot be read at all."""
+    """The values in `path`. Mistakes go to `source`. Raises FileError if the file cannot be read at all."""
     return _Reader(source, environment).read(path)
 
 
@@ -103,19 +112,19 @@ class _Reader:
             node = self._loader.get_single_node()
             return self._value(node, ()) if node else {}
         except OSError as error:
-            raise AgentsFileError([f"{path.name} cannot be read: {error.strerror or error}."]) from error
+            raise FileError([f"{path.name} cannot be read: {error.strerror or error}."]) from error
         except UnicodeDecodeError as error:
-            raise AgentsFileError([f"{path.name} is not text in UTF-8. Save it as such."]) from error
+            raise FileError([f"{path.name} is not text in UTF-8. Save it as such."]) from error
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             at = self._source.at(mark.line + 1) if mark else path.name
             said = ", ".join(part for part in (error.context, error.problem) if part)
-            raise AgentsFileError([f"{at}: it is not valid YAML ({said})."]) from error
+            raise FileError([f"{at}: it is not valid YAML ({said})."]) from error
         except yaml.YAMLError as error:
             said = str(error).splitlines()[0]
-            raise AgentsFileError([f"{path.name}: it is not valid YAML ({said})."]) from error
+            raise FileError([f"{path.name}: it is not valid YAML ({said})."]) from error
         except RecursionError as error:
-            raise AgentsFileError([f"{path.name}: it is nested too deeply."]) from error
+            raise FileError([f"{path.name}: it is nested too deeply."]) from error
 
     def _value(self, node: yaml.Node, place: Place) -> Any:
         self._source.lines.setdefault(place, node.start_mark.line + 1)
@@ -154,6 +163,13 @@ class _Reader:
             if found["open"]:
                 self._source.refuse(
                     place, "after ${ a name and } must follow, as in ${NAME}. For a plain ${ write $${."
+                )
+                return ""
+            if self._source.is_told and _SECRET.search(found["name"]):
+                self._source.refuse(
+                    place,
+                    f"{found['name']} holds a secret, and what stands here is told to models and shown on pages. "
+                    "Leave it out, and let a function of your own read it where it is used.",
                 )
                 return ""
             self._source.written[place] = text
