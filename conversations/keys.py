@@ -18,6 +18,7 @@ from django.utils.timesince import timesince
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from django.views.decorators.http import require_GET, require_POST, require_safe
+from django_htmx.http import HttpResponseClientRefresh
 
 from conversations.access import get_key
 from conversations.present import key_anchor, wants_key
@@ -82,6 +83,7 @@ _STATES = {
     KeyState.READY: ("Works", "ok"),
     KeyState.FAILED: ("Failed its test", "danger"),
     KeyState.UNTESTED: ("Not tested", "warn"),
+    KeyState.ON_TRIAL: ("Not tested", "warn"),
     KeyState.NEEDS_REENTRY: ("Needs re-entry", "warn"),
     KeyState.REVOKED: ("Revoked", ""),
 }
@@ -89,13 +91,15 @@ _STATES = {
 
 @dataclass(frozen=True, slots=True)
 class KeyCard:
-    """A provider, or (`base_url`) a server, and the person's key for it. `form` is the one to enter it with."""
+    """A provider, or (`base_url`) a server, and the key for it. `trial` is one that takes its place when its test was
+    passed; `form` is the one to enter it with."""
 
     provider: str
     anchor: str
     title: str
     base_url: str
     key: KeyView | None
+    trial: KeyView | None
     has_site_key: bool
     key_page: str
     key_host: str
@@ -145,8 +149,10 @@ def replace_key(request: Request, key_id: int) -> HttpResponse:
 @rate_limit(action="test_key")  # type: ignore[untyped-decorator]
 def test_key(request: Request, key_id: int) -> HttpResponse:
     key = get_key(request.user, key_id)
-    if not probes.is_test_awaited(key):
-        probes.ask_key_test(key)
+    trials = api_keys.trials().filter(owner=request.user, provider=key.provider, base_url=key.base_url)
+    for each in (key, *trials):
+        if not probes.is_test_awaited(each):
+            probes.ask_key_test(each)
     return _to_card(key.provider, key.base_url)
 
 
@@ -154,7 +160,12 @@ def test_key(request: Request, key_id: int) -> HttpResponse:
 @login_required
 @never_cache
 def key_state(request: Request, key_id: int) -> HttpResponse:
-    """How its test goes: what the page asks until it is over."""
+    """How its test goes: what the page asks until it is over. With `trial`, of one that is not in use before."""
+    if request.htmx and "trial" in request.GET:
+        found = api_keys.trials().filter(pk=key_id, owner=request.user).first()
+        if found is None:  # It is in use now, or was not taken: the whole card says so.
+            return HttpResponseClientRefresh()
+        return render(request, "conversations/_key_trial.html", {"trial": KeyView.of(found)})
     key = get_key(request.user, key_id)
     return _state(request, key) if request.htmx else _to_card(key.provider, key.base_url)
 
@@ -184,7 +195,7 @@ def _store(request: Request, form: KeyForm, provider: str, base_url: str, *, rep
     """False if it cannot be; the form says why."""
     if not base_url and form.doubt(provider):
         return False
-    return store_key(form, request.user, (provider, base_url), replace=replace)
+    return store_key(form, request.user, (provider, base_url), replace=replace, on_trial=replace)
 
 
 def _keys(request: Request, refused: KeyForm | None = None, provider: str = "", base_url: str = "") -> HttpResponse:
@@ -195,17 +206,19 @@ def _keys(request: Request, refused: KeyForm | None = None, provider: str = "", 
         "cards": [card for card in cards if not card.base_url],
         "servers": [card for card in cards if card.base_url],
         "local": bool(local_addresses(request.user)),
-        "is_testing": any(card.key and card.key.is_testing for card in cards),
+        "is_testing": any(key.is_testing for card in cards for key in (card.key, card.trial) if key),
     }
     return render(request, "conversations/keys.html", context, status=422 if refused else 200)
 
 
 def key_cards(user: User, refused: KeyForm | None = None, wanted: str = "", base_url: str = "") -> list[KeyCard]:
     """A card for each provider, then one for each other place that the person has a key for, or that wants one."""
-    own = {(key.provider, key.base_url): key for key in api_keys.live().filter(owner=user).order_by("created_at")}
+    stored = list(ApiKey.objects.filter(owner=user, revoked_at=None).order_by("created_at"))
+    own = {(key.provider, key.base_url): key for key in stored if not key.on_trial}
+    trials = {(key.provider, key.base_url): KeyView.of(key) for key in stored if key.on_trial}
     places, spent = api_keys.places(user), _spent(own.values())
     asked = [place for place, wants in _places(user).items() if wants or place == (wanted, base_url)]
-    listed = dict.fromkeys([*asked, *own])
+    listed = dict.fromkeys([*asked, *own, *trials])
     cards, speaks = [], dict(formats())
     for number, place in enumerate(listed):
         cls = llm_class(place[0]) if place[0] in LLMS else None
@@ -220,6 +233,7 @@ def key_cards(user: User, refused: KeyForm | None = None, wanted: str = "", base
                 title=speaks.get(place[0], place[0]) if place[1] else label,
                 base_url=place[1],
                 key=KeyView.of(key, spent.get(key.pk, "Nothing")) if key else None,
+                trial=trials.get(place),
                 has_site_key=not key and place in places,
                 key_page=cls.key_page if cls and not place[1] else "",
                 key_host=urlsplit(cls.key_page).netloc if cls else "",

@@ -189,12 +189,14 @@ class OwnAgentForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscripta
 
 
 @sensitive_variables()
-def store_key(form: KeyForm | ServerForm, user: User, place: tuple[str, str], *, replace: bool) -> bool:
+def store_key(
+    form: KeyForm | ServerForm, user: User, place: tuple[str, str], *, replace: bool, on_trial: bool = False
+) -> bool:
     """Keep the key that was entered for `place` (provider and address), and have it tested. False if it cannot be kept;
     the form says why."""
     provider, base_url = place
     try:
-        key = api_keys.add(user, provider, form.cleaned_data["secret"], base_url, replace=replace)
+        key = api_keys.add(user, provider, form.cleaned_data["secret"], base_url, replace=replace, on_trial=on_trial)
     except api_keys.KeyThere as there:
         form.refuse_to_replace(there)
         return False

@@ -107,6 +107,8 @@ async def answer_key_test(key_id: int) -> None:
         problem = "Something went wrong inside AgentSite. The worker's log has the details."
     told = problem if is_refused or not problem else f"{UNTESTED}{problem}"
     await in_database(api_keys.record_check, key, told, note)
+    if key.on_trial:
+        await in_database(api_keys.end_trial, key)
 
 
 def _refuses(error: TaskExecutionError) -> bool:

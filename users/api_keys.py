@@ -18,7 +18,7 @@ from django.utils.crypto import salted_hmac
 from django.views.decorators.debug import sensitive_variables
 
 from users import vault
-from users.models import ApiKey, User
+from users.models import ApiKey, KeyState, User
 from users.vault import NeedsReentry
 
 LONGEST = 4000  # Characters. Keys of today have up to some 200; signed tokens can have thousands.
@@ -50,11 +50,12 @@ def add(
     label: str = "",
     groups: Iterable[Group] = (),
     replace: bool = True,
+    on_trial: bool = False,
 ) -> ApiKey:
     """Store a key of `owner` (None: the site's, for the members of `groups`, or for everybody if there are none).
 
     It takes the place of the live key for the same provider and address, which is revoked; without `replace`, that
-    one stays.
+    one stays. With `on_trial`, one that is not known to have failed stays in use until the new one has passed its test.
 
     Raises:
         KeyThere: Without `replace`, if there is one.
@@ -76,10 +77,11 @@ def add(
     for left in reversed(range(ATTEMPTS)):
         try:
             with transaction.atomic():
-                before = live().filter(owner=owner, provider=key.provider, base_url=key.base_url)
+                before = live() & _at(key)
                 if not replace and (there := before.first()):
                     raise KeyThere(there.fingerprint)
-                _revoke(before)
+                key.on_trial = on_trial and any(other.state == KeyState.READY for other in before)
+                _revoke(_at(key).filter(on_trial=True) if key.on_trial else _at(key))
                 key.save(force_insert=True)
                 key.groups.set(groups)
             return key
@@ -162,8 +164,11 @@ def fingerprint(secret: str) -> str:
 
 
 def revoke(key: ApiKey) -> bool:
-    """Wipe the secret; the row stays. False if it was revoked already."""
-    done = bool(_revoke(live().filter(pk=key.pk)))
+    """Wipe the secret; the row stays. One on trial at its place is in use then. False if it was revoked already."""
+    with transaction.atomic():
+        done = bool(_revoke(ApiKey.objects.filter(pk=key.pk, revoked_at=None)))
+        if not (live() & _at(key)).exists():
+            _at(key).update(on_trial=False)
     key.refresh_from_db()
     return done
 
@@ -172,12 +177,38 @@ def _revoke(keys: QuerySet[ApiKey]) -> int:
     return keys.update(secret="", broken=False, revoked_at=Now(), changed_at=Now())
 
 
+# --- trying ----------------------------------------------------------------------------------------------------------
+
+
+def end_trial(key: ApiKey) -> None:
+    """After its test: the key takes the place of the one in use, or is wiped, and that one's note says why."""
+    with transaction.atomic():
+        mine = _at(key).filter(pk=key.pk, on_trial=True)
+        if key.check_problem and _revoke(mine):
+            note = f"This key is still used. The new one, {key.fingerprint}, is not: {key.check_problem}"
+            (live() & _at(key)).update(check_note=note[:300])
+        elif not key.check_problem and mine.exists():
+            _revoke(live() & _at(key))
+            mine.update(on_trial=False)
+    key.refresh_from_db()
+
+
+def trials() -> QuerySet[ApiKey]:
+    """Keys that are not in use before their test."""
+    return ApiKey.objects.filter(revoked_at=None, on_trial=True)
+
+
+def _at(key: ApiKey) -> QuerySet[ApiKey]:
+    """Those of its owner for its place that are not revoked."""
+    return ApiKey.objects.filter(owner=key.owner_id, provider=key.provider, base_url=key.base_url, revoked_at=None)
+
+
 # --- using -----------------------------------------------------------------------------------------------------------
 
 
 def live() -> QuerySet[ApiKey]:
-    """Keys that are not revoked."""
-    return ApiKey.objects.filter(revoked_at=None)
+    """Keys that are in use: not revoked, and not on trial."""
+    return ApiKey.objects.filter(revoked_at=None, on_trial=False)
 
 
 def find(user: User, provider: str, base_url: str = "") -> ApiKey | None:

@@ -126,6 +126,7 @@ class KeyState(StrEnum):
     REVOKED = "revoked"
     FAILED = "failed its test"
     UNTESTED = "could not be tested"
+    ON_TRIAL = "not in use before its test"
 
 
 class ApiKey(models.Model):
@@ -163,6 +164,9 @@ class ApiKey(models.Model):
     check_note = models.CharField(max_length=300, blank=True, editable=False, help_text="What else the test found.")
     check_asked_at = models.DateTimeField(null=True, editable=False, help_text="The last test was asked for then.")
     broken = models.BooleanField(default=False, editable=False, help_text="Its secret was found not to decrypt.")
+    on_trial = models.BooleanField(
+        default=False, editable=False, help_text="It takes the place of the one in use when it has passed its test."
+    )
     revoked_at = models.DateTimeField("revoked", null=True, editable=False)
 
     class Meta:
@@ -173,12 +177,12 @@ class ApiKey(models.Model):
             # Two, because NULLs differ from each other in an index.
             models.UniqueConstraint(
                 fields=["owner", "provider", "base_url"],
-                condition=models.Q(revoked_at=None),
+                condition=models.Q(revoked_at=None, on_trial=False),
                 name="one_live_key_per_person_and_place",
             ),
             models.UniqueConstraint(
                 fields=["provider", "base_url"],
-                condition=models.Q(owner=None, revoked_at=None),
+                condition=models.Q(owner=None, revoked_at=None, on_trial=False),
                 name="one_live_site_key_per_place",
             ),
             models.CheckConstraint(
@@ -211,6 +215,8 @@ class ApiKey(models.Model):
             return KeyState.REVOKED
         if self.broken or not vault.knows(self.secret):
             return KeyState.NEEDS_REENTRY
+        if self.on_trial:
+            return KeyState.ON_TRIAL
         if self.check_problem.startswith(UNTESTED):
             return KeyState.UNTESTED
         return KeyState.FAILED if self.check_problem else KeyState.READY

@@ -133,6 +133,57 @@ def test_a_replaced_key_is_wiped_and_the_new_one_tested(as_alice: Client, alice:
     assert (old.state, old.secret, api_keys.reveal(new), new.awaits_check) == (KeyState.REVOKED, "", OTHER, True)
 
 
+def test_a_key_that_works_is_used_until_the_new_one_has_passed_its_test(as_alice: Client, alice: User) -> None:
+    add(as_alice)
+    old = key_of(alice)
+    api_keys.record_check(old, "")
+    as_alice.post(reverse("replace_key", args=[old.pk]), {"secret": OTHER})
+    assert api_keys.reveal(key_of(alice)) == KEY
+    new = api_keys.trials().get()
+    url = reverse("key_state", args=[new.pk]) + "?trial"
+    found = page(as_alice)
+    assert found.select("#gpt .key-trial")[0]["hx-get"] == url
+    assert words(found, "#gpt .key-trial code") == "…wxyz"
+    assert "hx-get" in as_alice.get(url, **HTMX).content.decode()
+    api_keys.record_check(new, "")
+    api_keys.end_trial(new)
+    assert as_alice.get(url, **HTMX).headers["HX-Refresh"] == "true"
+    old.refresh_from_db()
+    assert (old.state, old.secret, api_keys.reveal(key_of(alice))) == (KeyState.REVOKED, "", OTHER)
+    assert words(page(as_alice), "#gpt .key-line") == "Works …wxyz"
+
+
+def test_a_new_key_that_fails_its_test_is_wiped_and_the_old_one_says_so(as_alice: Client, alice: User) -> None:
+    add(as_alice)
+    old = key_of(alice)
+    api_keys.record_check(old, "")
+    as_alice.post(reverse("replace_key", args=[old.pk]), {"secret": OTHER})
+    new = api_keys.trials().get()
+    api_keys.record_check(new, "The provider answered 401: No such key.")
+    api_keys.end_trial(new)
+    assert (new.state, new.secret, api_keys.reveal(key_of(alice))) == (KeyState.REVOKED, "", KEY)
+    found = page(as_alice)
+    assert words(found, "#gpt .key-line") == "Works …abcd"
+    said = "This key is still used. The new one, …wxyz, is not: The provider answered 401: No such key."
+    assert words(found, "#gpt .key-state .key-hint") == said
+
+
+def test_of_new_keys_the_last_counts_and_one_whose_elder_is_revoked_is_used(as_alice: Client, alice: User) -> None:
+    add(as_alice)
+    old = key_of(alice)
+    for secret in (OTHER, KEY.replace("abcd", "efgh")):
+        as_alice.post(reverse("replace_key", args=[old.pk]), {"secret": secret})
+    new = api_keys.trials().get()
+    assert new.fingerprint == "…efgh"
+    as_alice.post(reverse("test_key", args=[old.pk]))
+    as_alice.post(reverse("revoke_key", args=[old.pk]))
+    assert key_of(alice) == new
+    api_keys.record_check(new, "The provider answered 401: No such key.")
+    api_keys.end_trial(new)  # Its test began before.
+    assert key_of(alice).state == KeyState.FAILED
+    assert not ApiKey.objects.exclude(pk=new.pk).exclude(secret="").exists()
+
+
 def test_a_refused_replacement_leaves_the_key_as_it_was(as_alice: Client, alice: User) -> None:
     add(as_alice)
     response = as_alice.post(reverse("replace_key", args=[key_of(alice).pk]), {"secret": "no key"})

@@ -158,6 +158,18 @@ def test_a_key_has_failed_only_where_it_was_refused(
     assert key.check_problem.startswith("Could not be tested: The ")
 
 
+def test_a_new_key_takes_over_when_it_has_passed_its_test(ada: User, model_server: ModelServer) -> None:
+    old = after_a_test(api_keys.add(ada, "gpt", RIGHT, model_server.base_url))
+    wrong = after_a_test(api_keys.add(ada, "gpt", WRONG, model_server.base_url, on_trial=True))
+    assert (wrong.state, wrong.secret) == (KeyState.REVOKED, "")
+    assert api_keys.find(ada, "gpt", model_server.base_url) == old
+    assert "is not: The provider answered 401" in ApiKey.objects.get(pk=old.pk).check_note
+    right = after_a_test(api_keys.add(ada, "gpt", RIGHT, model_server.base_url, on_trial=True))
+    assert api_keys.find(ada, "gpt", model_server.base_url) == right
+    assert right.state == KeyState.READY
+    assert list(ApiKey.objects.exclude(secret="")) == [right]
+
+
 @pytest.mark.parametrize("provider", FORMATS)
 def test_a_server_that_broke_does_not_judge_the_key_whatever_it_says(ada: User, settings: Any, provider: str) -> None:
     said = {"message": "Boom.", "type": "invalid_request_error", "code": "invalid_api_key"}

@@ -94,9 +94,9 @@ def _batch(text: str) -> int:
 
 
 def _batches(size: int) -> Iterator[list[ApiKey]]:
-    """Every live key, by ascending id; those that are added meanwhile come last."""
+    """Every key that is not revoked, by ascending id; those that are added meanwhile come last."""
     after = 0
-    while keys := list(live().filter(pk__gt=after).order_by("pk")[:size]):
+    while keys := list(ApiKey.objects.filter(revoked_at=None, pk__gt=after).order_by("pk")[:size]):
         yield keys
         after = keys[-1].pk
 
