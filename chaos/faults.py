@@ -46,6 +46,7 @@ def arm(point: str, when: str, count: int, how: str, report: Path) -> None:
 
     `how` is the signal: SIGKILL, or SIGSTOP for one that wakes up after its tasks were taken from it.
     """
+    from executor import claim as claims
     from executor import journal, worker
 
     left = [count]
@@ -83,7 +84,7 @@ def arm(point: str, when: str, count: int, how: str, report: Path) -> None:
             reached("claim", "after")
         return claimed
 
-    claim_as_it_is = journal.claim
+    claim_as_it_is = claims.claim
     journal.Journal._transaction = transaction  # type: ignore[method-assign,assignment]
     worker.claim = claim  # type: ignore[assignment,attr-defined]
 

@@ -10,9 +10,9 @@ from django.db import IntegrityError, transaction
 from django.db.models import Case, Exists, F, OuterRef, Q, Value, When
 from django.db.models.functions import Now
 
+from executor.claim import claim
 from executor.core.messages import Message, message_to_json
 from executor.hints import notify_soon, wake
-from executor.journal import claim
 from executor.lease import deadline_from_now, give_up
 from executor.models import ACTIVE, AgentVersion, Status, Task
 from executor.owner import is_dead, owner_name

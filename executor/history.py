@@ -30,6 +30,7 @@ from executor.core.messages import (
     Text,
     ToolCall,
     ToolResult,
+    assistant,
     message_from_json,
     system,
     tool,
@@ -60,7 +61,31 @@ def transcript(task: Task, instructions: str) -> list[Message]:
 
 def task_messages(task: Task, steps: Sequence[Step], *, close: bool) -> list[Message]:
     """The input and what came of it. With `close`, calls without a result get one that says so."""
-    messages = [message_from_json(task.input)]
+    opening = message_from_json(task.input)
+    if any(step.kind == Step.Kind.STEP for step in steps):
+        return [opening, *_outcome(steps, close=close)]
+    return [opening, *answers(steps, close=close)]
+
+
+def _outcome(steps: Sequence[Step], *, close: bool) -> list[Message]:
+    """What is told of a declared task: what it said in the end, else what there is; not how it came to that."""
+    said = [step.text for step in steps if step.kind == Step.Kind.NOTE]
+    if not said:
+        done = {step.name: step.result for step in steps if step.kind == Step.Kind.STEP and step.result}
+        said = [f"So far there is:\n{json.dumps(done, ensure_ascii=False)}"] if done else []
+    after = [step for step in steps if step.kind == Step.Kind.MODEL and step.parent_seq is None]
+    return [*(assistant(text) for text in said), *answers(after, close=close)]
+
+
+def conversation(question: Step, steps: Sequence[Step]) -> list[Message]:
+    """What came of a question of a declared step: what its model answered, with calls and results."""
+    asked = {step.seq for step in steps if step.kind == Step.Kind.MODEL and step.parent_seq == question.seq}
+    return answers([step for step in steps if step.seq in asked or step.parent_seq in asked], close=False)
+
+
+def answers(steps: Sequence[Step], *, close: bool) -> list[Message]:
+    """What models said in these steps, and what they were told."""
+    messages: list[Message] = []
     calls = {step.call_id: step for step in steps if step.kind == Step.Kind.TOOL}
     asked = [step for step in steps if step.kind == Step.Kind.MODEL]
     for step in steps:

@@ -32,7 +32,7 @@ from executor.core.limits import Spent
 from executor.core.messages import Reasoning, ToolCall, Usage
 from executor.core.retry import LONGEST_DELAY
 from executor.core.validation import ResponseInvalid
-from executor.lease import LEASE, LeaseLost, acquire, extend, give_back
+from executor.lease import LEASE, LeaseLost, extend, give_back
 from executor.meter import NOTHING, Meter
 from executor.models import Decision, OnUnknown, Status, Step, Task
 from executor.prepared import Param, Select, Statement
@@ -74,19 +74,6 @@ _ACQUIRED: Select[Any] = Select(
 )
 
 
-def claim(task_id: UUID, owner: str) -> Journal | None:
-    """Acquire the task, or None if it is somebody else's, over, or not its turn yet."""
-    began = time.monotonic()
-    if not acquire(task_id, owner):
-        return None
-    task = _ACQUIRED.first(task=task_id)
-    if task is None or task.owner != owner:
-        return None
-    journal = Journal(task, elapsed=(task.now - task.started_at).total_seconds())
-    journal.held_until = began + LEASE.total_seconds()
-    return journal
-
-
 @dataclass(frozen=True, slots=True)
 class Source:
     """Whose model is asked, with the key of which row (None: none, or one from the environment). `took_over`: it is not
@@ -123,6 +110,8 @@ class Journal:
         #: Who is asked from now on.
         self.source = Source(self.config)
         self._meter = Meter(task)
+        #: The step to which the next questions belong: that of a declared task which asks them.
+        self.within: int | None = None
         self._noted: list[Callable[[], object]] = []
         self._calls: dict[str, tuple[int, str]] = {}  # Seq and effect of the calls at hand.
         self._transacted: set[str] = set()  # Calls of which the result is on record already.
@@ -231,6 +220,7 @@ class Journal:
             BEGIN_MODEL,
             seq=seq,
             kind=kind,
+            parent_seq=self.within,
             fence=self.fence,
             name=self.source.name,
             provider=config.provider,
@@ -629,7 +619,9 @@ class Journal:
         Decision.objects.filter(step__in=list(again)).update(consumed_at=None)
         again.update(status=Step.Status.PENDING, attempt=F("attempt") + 1, started_at=None)
         doubtful = list(started)
-        started.update(status=Step.Status.UNKNOWN, error_kind="interrupted", error="It may have run.", ended_at=Now())
+        started.filter(kind=Step.Kind.TOOL).update(
+            status=Step.Status.UNKNOWN, error_kind="interrupted", error="It may have run.", ended_at=Now()
+        )
         if doubtful:
             self._meter.counts["tool_calls"] += len(doubtful)
             self._meter.recount()

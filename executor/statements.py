@@ -102,6 +102,7 @@ BEGIN_MODEL = insert(
     task_id=Param("task"),
     seq=Param("seq"),
     kind=Param("kind"),
+    parent_seq=Param("parent_seq"),
     status=Step.Status.STARTED,
     fence=Param("fence"),
     name=Param("name"),

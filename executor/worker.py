@@ -31,12 +31,12 @@ from django.db.models.functions import Now
 from redis import asyncio as redis
 from redis.exceptions import RedisError
 
+from executor.claim import claim
 from executor.core import prices
 from executor.database import in_database
 from executor.decisions import expire
 from executor.hints import BELL, notify, wake
 from executor.housekeeping import EVERY, keep_house
-from executor.journal import claim
 from executor.lease import LEASE, claimable, give_up, heartbeat
 from executor.live import Publisher
 from executor.models import HELD, Status, Task, Worker

@@ -11,12 +11,13 @@ from channels.db import database_sync_to_async
 from django.conf import settings
 from django.db import connection
 
+from executor.claim import claim
 from executor.core.errors import LLMError, TaskExecutionError
 from executor.core.events import Finished, ToolFinished
 from executor.core.limits import Spent
 from executor.core.messages import Message, Part, Reasoning, Text, ToolCall, ToolResult, Usage
 from executor.hints import notify
-from executor.journal import Journal, claim
+from executor.journal import Journal
 from executor.live import Publisher
 from executor.models import Decision, Status, Task
 from tools.core.context import NewFile

@@ -25,10 +25,11 @@ from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
 from executor import database
+from executor.claim import claim
 from executor.core.llms.factory import LLMS
 from executor.core.messages import message_to_json
 from executor.core.messages import user as user_message
-from executor.journal import Journal, claim
+from executor.journal import Journal
 from executor.models import Agent, Task
 from tests.executor.scripted import SCRIPTS, Answer, Script
 from tools.registry import reload_registry

@@ -7,10 +7,11 @@ from uuid import UUID
 
 from django.db import connection
 
+from executor.claim import claim
 from executor.core.events import Finished, ToolFinished
 from executor.core.limits import Spent
 from executor.core.messages import ToolCall, ToolResult, Usage, assistant
-from executor.journal import Journal, claim
+from executor.journal import Journal
 from executor.lease import LeaseLost
 from executor.models import Status, Step, Task
 from tests.executor.conftest import claimed, in_threads, taken_over

@@ -9,9 +9,9 @@ import pytest
 from django.db import IntegrityError, connection
 
 from executor import actions
+from executor.claim import claim
 from executor.core.errors import LLMError, TaskExecutionError
 from executor.core.messages import user as user_message
-from executor.journal import claim
 from executor.models import AgentVersion, Status, Task
 from tests.executor.conftest import MakeTask, claimed, in_threads
 from tests.executor.scripted import call

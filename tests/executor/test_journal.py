@@ -11,12 +11,13 @@ import pytest
 from django.db import IntegrityError, connection
 from django.db.models.functions import Now
 
+from executor.claim import claim
 from executor.core.errors import LimitReached, LLMError, TaskExecutionError
 from executor.core.events import Finished, FinishReason, ToolFinished
 from executor.core.limits import Spent
 from executor.core.messages import Message, Native, Reasoning, Text, ToolCall, ToolResult, Usage, assistant
 from executor.history import OUTCOME_UNKNOWN, transcript
-from executor.journal import Journal, claim
+from executor.journal import Journal
 from executor.lease import LeaseLost, give_up, heartbeat
 from executor.models import Checkpoint, DayAccount, Decision, Status, Step, Task
 from tests.executor.conftest import MakeTask, claimed, in_threads, taken_over, values, worker_dies

@@ -15,11 +15,12 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from executor import actions
+from executor.claim import claim
 from executor.core.errors import LLMError
 from executor.core.llms._http import close_http_client
 from executor.core.retry import MAX_POSTPONEMENTS
 from executor.core.validation import CORRECTIONS
-from executor.journal import Journal, claim
+from executor.journal import Journal
 from executor.live import Publisher
 from executor.models import Agent, Status, Step, Task
 from executor.run import Interruption, Run

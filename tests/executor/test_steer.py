@@ -11,8 +11,9 @@ import pytest
 from django.db import connections
 
 from executor import actions, decisions, queue
+from executor.claim import claim
 from executor.history import transcript
-from executor.journal import Journal, claim
+from executor.journal import Journal
 from executor.lease import LeaseLost
 from executor.models import Status, Task
 from executor.run import Run

@@ -16,9 +16,9 @@ import pytest
 from django.contrib.auth.models import Group
 
 from executor import actions, queue
+from executor.claim import claim
 from executor.core.errors import LLMError
 from executor.history import OUTCOME_UNKNOWN
-from executor.journal import claim
 from executor.lease import LeaseLost
 from executor.models import Status, Step, Task
 from executor.threads import Threads

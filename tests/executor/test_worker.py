@@ -17,9 +17,9 @@ from django.db import OperationalError, connections
 from django.db.models.functions import Now
 
 from executor import actions
+from executor.claim import claim
 from executor.core.errors import LLMError
 from executor.hints import BELL, wake
-from executor.journal import claim
 from executor.lease import LEASE
 from executor.models import Status, Task, Worker
 from executor.owner import owner_name

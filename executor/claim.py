@@ -1,0 +1,28 @@
+"""To take up a task: acquire it, and open its journal."""
+
+from __future__ import annotations
+
+import time
+from uuid import UUID
+
+from django.db.models.functions import Now
+
+from executor.declared_journal import DeclaredJournal
+from executor.journal import Journal
+from executor.lease import LEASE, acquire
+from executor.models import Task
+
+
+def claim(task_id: UUID, owner: str) -> Journal | None:
+    """The journal of the task, or None if it is somebody else's, over, or not its turn yet."""
+    began = time.monotonic()
+    if not acquire(task_id, owner):
+        return None
+    rows = Task.objects.select_related("agent_version", "user", "declared__task")
+    task = rows.annotate(now=Now()).get(pk=task_id)
+    if task.owner != owner or task.started_at is None:
+        return None
+    kind = Journal if task.declared is None else DeclaredJournal
+    journal = kind(task, elapsed=(task.now - task.started_at).total_seconds())
+    journal.held_until = began + LEASE.total_seconds()
+    return journal
