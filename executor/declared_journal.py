@@ -19,7 +19,7 @@ from executor.core.record import Part, Question
 from executor.core.steps import TaskStep
 from executor.history import conversation, whole
 from executor.journal import Journal
-from executor.models import OnUnknown, Step
+from executor.models import Decision, OnUnknown, Step
 from executor.stored import clean, clean_json, digest
 
 
@@ -102,7 +102,8 @@ class DeclaredJournal(Journal):
         return question.opening
 
     def find(self, part: Part) -> tuple[ToolCall, Step]:
-        """The call that stands for the part, on record from now on, and its row."""
+        """The call that stands for the part, on record from now on, and its row. What may have been done already is
+        asked of the person."""
         arguments = clean_json({str(n): value for n, value in enumerate(part.arguments, 1)})
         call = ToolCall(digest(f"{part.step}/{part.name}/{part.n}", arguments), part.name, arguments)
         rows = Step.objects.filter(task=self.task_id, call_id=call.id)
@@ -122,6 +123,10 @@ class DeclaredJournal(Journal):
             with self._transaction():
                 fresh = {"status": Step.Status.PENDING, "result": "", "error": "", "error_kind": "", "ended_at": None}
                 rows.update(**fresh)
+            row = rows.get()
+        elif row.status == Step.Status.UNKNOWN:  # There is no model that could be told so.
+            with self._transaction():
+                self._ask(row, Decision.Kind.UNKNOWN)
             row = rows.get()
         self._calls[call.id] = row.seq, row.effect
         return call, row

@@ -6,7 +6,7 @@ import asyncio
 import enum
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from importlib import import_module
@@ -36,15 +36,19 @@ from executor.core.events import (
     ToolFinished,
     ToolsStarted,
 )
-from executor.core.executor import TaskSolver
+from executor.core.executor import TaskSolver, Worker
 from executor.core.limits import Spent
 from executor.core.llms.base import BaseLlm
 from executor.core.llms.factory import create_llm
 from executor.core.messages import Message, ToolCall
+from executor.core.record import Suspended
 from executor.core.retry import FALLS_BACK, MAX_POSTPONEMENTS, POSTPONED, postponement
+from executor.core.steps import TaskStep
 from executor.core.summary import summarise
 from executor.credentials import Credentials, KeyMissing, accepted, credentials, refused
 from executor.database import in_database
+from executor.declared_journal import DeclaredJournal
+from executor.declared_run import RecordLost, RowRecord, class_for
 from executor.hints import notify
 from executor.history import transcript
 from executor.journal import MAX_STALLED_ATTEMPTS, Journal, Source
@@ -206,36 +210,99 @@ class Run:
                 raise _neither(error, second, fallback.title) from second
 
     async def _solve_with(self, source: Source) -> None:
-        journal, config = self.journal, self.journal.config
+        journal = self.journal
+        await _load(journal.config)
         journal.source = source
-        await _load(config)
-        agreements, messages, llm, used = await in_database(_what_stands, journal, source)
-        toolset = Toolset(config, journal.task.user_id, journal.task_id, agreements, self._transact, journal.make_sure)
-        journal.source = replace(source, api_key_id=used.api_key.pk if used.api_key else None)
-        solver = TaskSolver(llm, toolset, limits=journal.limits)
+        agreements, messages, llm, self._used = await in_database(_what_stands, journal, source)
+        toolset = self._toolset(journal.config, agreements)
+        self._asks(source)
         self._begun = False
         try:
-            while True:
-                spent = journal.spent
-                solving = solver.run(messages, spent, config.response_schema)
-                if SUMMARISE in journal.task.allowed:
-                    solving = summarise(llm, messages)
-                try:
-                    async with aclosing(solving) as events:
-                        async for event in events:
-                            await self._record(event, spent, toolset)
-                    break
-                except Steered:  # What was said is in the rows.
-                    messages = await in_database(transcript, journal.task, config.instructions)
+            if SUMMARISE in journal.task.allowed:
+                await self._follow(summarise(llm, messages), journal.spent, toolset)
+            elif isinstance(journal, DeclaredJournal):
+                await self._work_through(journal, Worker(llm, toolset, journal.config.instructions), agreements)
+            else:
+                await self._converse(TaskSolver(llm, toolset, limits=journal.limits), messages, toolset)
         except BaseException as error:
             await in_database(journal.commit)  # What was only noted has happened, whatever came after it.
             if isinstance(error, LLMError):
-                advise(error, source.config, used)
+                advise(error, journal.source.config, self._used)
             if isinstance(error, LLMError) and error.kind == "auth":
-                await in_database(refused, used, source.config, error)
+                await in_database(refused, self._used, journal.source.config, error)
             raise
-        if used.api_key and used.api_key.check_problem:
-            await in_database(accepted, used)
+        if self._used.api_key and self._used.api_key.check_problem:
+            await in_database(accepted, self._used)
+
+    def _asks(self, source: Source) -> None:
+        """Whose model is asked from now on."""
+        key = self._used.api_key
+        self.journal.source = replace(source, api_key_id=key.pk if key else None)
+
+    def _toolset(self, config: AgentConfig, agreements: Agreements) -> Toolset:
+        journal = self.journal
+        return Toolset(config, journal.task.user_id, self.task_id, agreements, self._transact, journal.make_sure)
+
+    async def _converse(self, solver: TaskSolver, messages: Sequence[Message], toolset: Toolset) -> None:
+        """The agent loop over what was said so far, and anew over what the person says meanwhile."""
+        config = self.journal.config
+        while True:
+            spent = self.journal.spent
+            try:
+                return await self._follow(solver.run(messages, spent, config.response_schema), spent, toolset)
+            except Steered:  # What was said is in the rows.
+                messages = await in_database(transcript, self.journal.task, config.instructions)
+
+    async def _follow(self, solving: AsyncGenerator[LoopEvent, None], spent: Spent, toolset: Toolset) -> None:
+        async with aclosing(solving) as events:
+            async for event in events:
+                await self._record(event, spent, toolset)
+
+    async def _work_through(self, journal: DeclaredJournal, own: Worker, agreements: Agreements) -> None:
+        """The steps of a declared task that are not finished, and what it says in the end."""
+        spent, toolset, source, used = journal.spent, own.tools, journal.source, self._used
+
+        async def hire(step: TaskStep) -> Worker:
+            nonlocal toolset
+            journal.source, self._used = source, used
+            who = await self._hired(step, own, agreements)
+            toolset = who.tools
+            return who
+
+        async def note(event: LoopEvent) -> None:
+            assert isinstance(toolset, Toolset)
+            await self._record(event, spent, toolset)
+
+        record = RowRecord(journal, spent, note, self._boundary, self._close_step)
+        declared = await in_database(class_for, journal.task)
+        executor = declared(own.llm, own.tools, limits=journal.limits, record=record, hire=hire)
+        executor.spent = spent
+        try:
+            await record.load()
+            result = await executor.execute(journal.task.data or {})
+        except Suspended:
+            self._asked = True
+            return
+        except RecordLost as lost:
+            raise lost.__cause__ or lost from None
+        if result.error:
+            raise result.error
+        await in_database(journal.say, executor.answer(result.output))
+
+    async def _hired(self, step: TaskStep, own: Worker, agreements: Agreements) -> Worker:
+        """The agent that a step names, unless another has taken over, with the functions that it names."""
+        journal, source, llm = self.journal, self.journal.source, own.llm
+        if step.agent and not source.took_over:
+            source = Source(await in_database(_named, journal, step.agent))
+            llm, self._used = await in_database(_llm, journal, source)
+            self._asks(source)
+        config = replace(source.config, functions=step.functions) if step.functions else source.config
+        return Worker(llm, self._toolset(config, agreements), source.config.instructions)
+
+    def _boundary(self) -> None:
+        """Between two pieces of work of a declared task: another worker may go on with it here."""
+        if self._interruption is Interruption.HAND_OVER:
+            raise asyncio.CancelledError
 
     async def _record(self, event: LoopEvent, spent: Spent, toolset: Toolset) -> None:
         """Write down what happened and tell it, before the loop goes on to anything that has an effect.
@@ -257,7 +324,8 @@ class Run:
                 self._asking = True  # From here on a hand-over need not wait.
                 self._question_size = size(question, toolset.specs)
                 is_last = SUMMARISE in self.journal.task.allowed  # What is said now is for the task after it.
-                if self._steered and not is_last and await self._take_in():
+                takes_in = self._steered and not is_last and not isinstance(self.journal, DeclaredJournal)
+                if takes_in and await self._take_in():
                     raise Steered
                 if not self._begun:
                     await self._begin_step()
@@ -460,6 +528,15 @@ def _llm(journal: Journal, source: Source) -> tuple[BaseLlm, Credentials]:
     except (ValueError, TypeError) as error:
         raise TaskExecutionError(str(error), hint="An administrator can correct the agent's settings.") from error
     return llm, found
+
+
+def _named(journal: Journal, name: str) -> AgentConfig:
+    agent = Agent.objects.usable_by(journal.task.user).filter(name=name).select_related("fallback").first()
+    if agent is None:
+        raise TaskExecutionError(
+            f"There is no agent “{name}” to work on this step.", hint="An administrator can correct the task."
+        )
+    return agent.config()
 
 
 def _fallback(journal: Journal, error: TaskExecutionError) -> AgentConfig | None:

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import inspect
 import json
 import re
 import time
@@ -135,7 +134,9 @@ class TaskExecutor:
         instructions: str = "",
         record: Record | None = None,
         on_event: Listener | None = None,
+        hire: Callable[[TaskStep], Awaitable[Worker]] | None = None,
     ):
+        """`hire` says who works on a step, if not always the same model with the same functions."""
         self.llm = llm
         self.tools: Tools = tools or NoTools()
         self.limits = limits or Limits()
@@ -143,6 +144,7 @@ class TaskExecutor:
         self.spent = Spent()
         self._record = record or MemoryRecord()
         self._on_event = on_event
+        self._hire = hire
         self._asking = asyncio.Lock()
         self._step: TaskStep | None = None
         self._worker: Worker | None = None
@@ -171,10 +173,6 @@ class TaskExecutor:
                 return said
         return f"```json\n{json.dumps(output, ensure_ascii=False, indent=2, default=str)}\n```"
 
-    async def worker(self, step: TaskStep) -> Worker:
-        """Who works on `step`."""
-        return Worker(self.llm, self.tools, self.instructions)
-
     # --- running -----------------------------------------------------------------------------------------------------
 
     async def execute(self, input_data: Mapping[str, Any]) -> ExecutionResult:
@@ -195,6 +193,8 @@ class TaskExecutor:
         except TaskExecutionError as error:
             failure = error
             status = ExecutionStatus.STOPPED if isinstance(error, LimitReached) else ExecutionStatus.FAILED
+        except Exception as error:  # Of preprocess or postprocess: what fails in a step is told by the step.
+            failure, status = _failed(type(self).__name__, error), ExecutionStatus.FAILED
         result = ExecutionResult(status, output, failure, time.monotonic() - began)
         await self.on_complete(result)
         return result
@@ -236,9 +236,9 @@ class TaskExecutor:
             if limit.expired():
                 said = f"The step “{step.name}” took longer than {step.timeout:g} s."
                 raise StepFailed(said, hint="Try again, or allow it more time.") from error
-            raise _failed(step, error) from error
+            raise _failed(f"The step “{step.name}”", error) from error
         except Exception as error:
-            raise _failed(step, error) from error
+            raise _failed(f"The step “{step.name}”", error) from error
         if not isinstance(result, dict):
             raise StepValidationError(f"handle_{step.id} must return a dict, not {type(result).__name__}.")
         try:
@@ -292,22 +292,19 @@ class TaskExecutor:
         """
         assert self._step is not None, "once() is for handlers."
         self._done[name] += 1
-
-        async def do() -> Any:
-            returned = work(*arguments) if inspect.iscoroutinefunction(work) else asyncio.to_thread(work, *arguments)
-            return await returned
-
-        part = Part(self._step.id, name, effect, list(arguments), self._done[name])
-        return await self._record.once(part, do)
+        return await self._record.once(Part(self._step.id, name, effect, arguments, self._done[name]), work)
 
     async def _ask(
         self, instruction: str, context: Mapping[str, Any] | None, schema: dict[str, Any] | None, tools: Tools | None
     ) -> str:
         assert self._step is not None, "Models are asked by handlers."
-        said = f"{instruction}\n\n{json.dumps(context, ensure_ascii=False, default=str)}" if context else instruction
+        said = (
+            f"{instruction}\n\n{json.dumps(dict(context), ensure_ascii=False, default=str)}" if context else instruction
+        )
         async with self._asking:  # One question at a time: what streams belongs to the one that is open.
             if self._worker is None:
-                self._worker = await self.worker(self._step)
+                own = Worker(self.llm, self.tools, self.instructions)
+                self._worker = await self._hire(self._step) if self._hire else own
             who = self._worker
             question = Question(self._step.id, said, who.instructions)
             self._asked[question] += 1
@@ -336,9 +333,9 @@ class TaskExecutor:
             await self._on_event(event)
 
 
-def _failed(step: TaskStep, error: Exception) -> StepFailed:
+def _failed(what: str, error: Exception) -> StepFailed:
     return StepFailed(
-        f"The step “{step.name}” failed: {type(error).__name__}: {error}",
+        f"{what} failed: {type(error).__name__}: {error}",
         hint="Trying again begins at this step. What the steps before it gave is kept.",
     )
 

@@ -6,9 +6,11 @@ order and gets the answers that are on record; only what has none yet is done.
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import json
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -46,7 +48,7 @@ class Part:
     step: str
     name: str
     effect: PartEffect
-    arguments: Any = None
+    arguments: tuple[Any, ...] = ()
     n: int = 1
 
 
@@ -69,8 +71,9 @@ class Record(Protocol):
     async def note(self, event: LoopEvent) -> None:
         """On record before the loop goes on."""
 
-    async def once(self, part: Part, work: Callable[[], Awaitable[Any]]) -> Any:
-        """The result of `work`, which is JSON: of before, if it was done before, in whatever attempt."""
+    async def once(self, part: Part, work: Callable[..., Any]) -> Any:
+        """What `work`, given the arguments of the part, returns or raises. What it returned before, if it did, in
+        whatever attempt."""
 
 
 class MemoryRecord:
@@ -107,8 +110,10 @@ class MemoryRecord:
         elif isinstance(event, ToolFinished):
             self._open.append(tool(event.result))
 
-    async def once(self, part: Part, work: Callable[[], Awaitable[Any]]) -> Any:
+    async def once(self, part: Part, work: Callable[..., Any]) -> Any:
         key = part.step, part.name, json.dumps(part.arguments, sort_keys=True, default=str), part.n
         if key not in self._parts:
-            self._parts[key] = json.dumps(await work())
+            is_async = inspect.iscoroutinefunction(work)
+            done = work(*part.arguments) if is_async else asyncio.to_thread(work, *part.arguments)
+            self._parts[key] = json.dumps(await done)
         return json.loads(self._parts[key])

@@ -1,0 +1,159 @@
+"""A declared task in the worker: its executor, with a record in rows."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any, ParamSpec, TypeVar
+
+from django.db import Error as DatabaseError
+from django.utils.module_loading import import_string
+
+from executor.core.errors import TaskExecutionError
+from executor.core.events import Finished, LoopEvent, ToolFinished
+from executor.core.executor import TaskExecutor
+from executor.core.limits import Spent
+from executor.core.messages import Message, ToolCall, ToolResult
+from executor.core.record import Part, Question, Suspended
+from executor.core.steps import TaskStep
+from executor.database import in_database
+from executor.declared_journal import DeclaredJournal
+from executor.lease import LeaseLost
+from executor.models import Decision, Step, Task
+from executor.threads import run_in_thread
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class RecordLost(BaseException):
+    """Nothing can be written down any more; `__cause__` says why. No error of the task: handlers let it through."""
+
+
+class RowRecord:
+    """Keeps what a declared task does in its journal.
+
+    `note` writes down an event of the loop. `boundary` is called between two pieces of work, where a task may change
+    hands: it raises CancelledError then. `changed` tells pages to look.
+    """
+
+    def __init__(
+        self,
+        journal: DeclaredJournal,
+        spent: Spent,
+        note: Callable[[LoopEvent], Awaitable[None]],
+        boundary: Callable[[], None],
+        changed: Callable[[], None],
+    ) -> None:
+        self.outputs: dict[str, dict[str, Any]] = {}
+        self._journal = journal
+        self._spent = spent
+        self._note = note
+        self._boundary = boundary
+        self._changed = changed
+        self._writing = asyncio.Lock()  # Parts and questions may be done side by side; they are written one by one.
+
+    async def load(self) -> None:
+        self.outputs = await self._write(self._journal.outputs)
+
+    async def begin_step(self, step: TaskStep) -> int:
+        self._boundary()
+        attempt = await self._write(self._journal.begin_step, step)
+        self._changed()
+        return attempt
+
+    async def finish_step(self, step: TaskStep, output: dict[str, Any]) -> None:
+        await self._write(self._journal.finish_step, output, self._spent)
+        self.outputs[step.id] = output
+        self._changed()
+
+    async def fail_step(self, step: TaskStep, error: TaskExecutionError) -> None:
+        is_open = await self._write(self._journal.fail_step, error)
+        self._changed()
+        if is_open:
+            raise Suspended
+
+    async def open(self, question: Question) -> list[Message]:
+        return await self._write(self._journal.open, question)
+
+    async def note(self, event: LoopEvent) -> None:
+        try:
+            async with self._writing:
+                await self._note(event)
+                if isinstance(event, Finished) and not event.message.tool_calls:
+                    await in_database(self._journal.commit)  # Before the handler does anything with it.
+        except (LeaseLost, DatabaseError) as error:
+            raise RecordLost from error
+
+    async def once(self, part: Part, work: Callable[..., Any]) -> Any:
+        self._boundary()
+        call, row = await self._write(self._journal.find, part)
+        match row.status:
+            case Step.Status.DONE:
+                return _read(row.result)
+            case Step.Status.SKIPPED:
+                return None
+            case Step.Status.PENDING:
+                return await self._do(call, row, part, work)
+        raise Suspended  # It may have been done: a person says.
+
+    async def _write(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            async with self._writing:
+                return await in_database(call, *args, **kwargs)
+        except (LeaseLost, DatabaseError) as error:
+            raise RecordLost from error
+
+    async def _do(self, call: ToolCall, row: Step, part: Part, work: Callable[..., Any]) -> Any:
+        agreed = await self._write(_agreed, row)
+        await self._write(self._journal.start_tools, [call], {call.id: agreed} if agreed else {})
+        self._changed()
+        try:
+            result = json.dumps(await self._run(part, work))
+        except Exception as error:
+            await self._finish(call, f"{type(error).__name__}: {error}", failed=True)
+            raise
+        await self._finish(call, result)
+        return json.loads(result)
+
+    async def _run(self, part: Part, work: Callable[..., Any]) -> Any:
+        if inspect.iscoroutinefunction(work):
+            return await work(*part.arguments)
+
+        def sure() -> Any:
+            self._journal.make_sure()
+            return work(*part.arguments)
+
+        try:
+            return await run_in_thread(sure)
+        except LeaseLost as error:
+            raise RecordLost from error
+
+    async def _finish(self, call: ToolCall, result: str, *, failed: bool = False) -> None:
+        event = ToolFinished(
+            call, ToolResult(call.id, call.name, result, failed), error_kind="exception" if failed else ""
+        )
+        await self._write(self._journal.finish_tool, event, self._spent)
+        self._changed()
+
+
+def _agreed(row: Step) -> Decision | None:
+    """That the part is run again."""
+    return row.decisions.filter(status=Decision.Status.DECIDED, choice=Decision.Choice.AGAIN, consumed_at=None).last()
+
+
+def _read(result: str) -> Any:
+    """A result of before. None where a person said that it was done, which says nothing of what came of it."""
+    try:
+        return json.loads(result)
+    except ValueError:
+        return None
+
+
+def class_for(task: Task) -> type[TaskExecutor]:
+    """The executor of a declared task, as it was when the task began."""
+    declaration = task.declared.declaration if task.declared else {}
+    found: type[TaskExecutor] = import_string(declaration["class"])
+    return found

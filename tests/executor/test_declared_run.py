@@ -1,0 +1,246 @@
+"""A declared task in the worker: its steps are rows, and it goes on where these end, whatever came between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from executor import actions, decisions
+from executor.core.errors import LLMError
+from executor.core.messages import assistant, user
+from executor.history import transcript
+from executor.models import Agent, Decision, DeclaredTask, Status, Step, Task
+from executor.run import Interruption, Run
+from tests.executor import declared_for_tests
+from tests.executor.conftest import MakeScript, MakeTask, claimed, taken_over
+from tests.executor.scripted import Script, call, say
+from tests.executor.test_run import execute, until
+from users.models import User
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("redis_server"),
+    pytest.mark.xdist_group("declared"),  # They share what declared_for_tests.py counts.
+]
+
+Functions = Callable[[], list[str]]
+FETCHED = ["moon", "sun", "wind"]
+
+
+@pytest.fixture(autouse=True)
+def done() -> list[str]:
+    for counted in (declared_for_tests.DONE, declared_for_tests.FAILING):
+        counted.clear()
+    declared_for_tests.HELD.clear()
+    return declared_for_tests.DONE
+
+
+@pytest.fixture
+def survey(make_task: MakeTask) -> Callable[..., Task]:
+    """A queued survey of the tides by the model of a script."""
+
+    def make(script: Script, **agent: Any) -> Task:
+        declaration = {"title": "Survey", "class": "tests.executor.declared_for_tests.Survey"}
+        declared, _ = DeclaredTask.objects.get_or_create(
+            name="survey", defaults={"title": "Survey", "declaration": declaration}
+        )
+        task = make_task("/survey", script, **agent)
+        task.declared, task.data = declared.current_version(), {"topic": "Tides"}
+        task.save(update_fields=["declared", "data"])
+        return task
+
+    return make
+
+
+def run(task: Task) -> str:
+    execute(claimed(task))
+    task.refresh_from_db()
+    return task.status
+
+
+def die_in(task: Task, part: str) -> None:
+    """The worker is gone while it does this part, and another one takes the task up."""
+    declared_for_tests.HELD.add(part)
+
+    async def lose(run: Run) -> None:
+        await until(lambda: f"{part}…" in declared_for_tests.DONE)
+        run.interrupt(Interruption.LOST)
+
+    execute(claimed(task), lose)
+    declared_for_tests.HELD.clear()
+    execute(taken_over(task))
+    task.refresh_from_db()
+
+
+def states(task: Task) -> dict[str, str]:
+    return {step.name: step.status for step in task.steps.filter(kind=Step.Kind.STEP).order_by("seq")}
+
+
+def asked(task: Task) -> Decision:
+    return task.decisions.get(status=Decision.Status.PENDING)
+
+
+WORDS = (say("A plan."), say("Twice a day."), say("It is."), say("The report."))
+ALL_DONE = dict.fromkeys(("plan", "ask", "gather", "check", "report"), "done")
+
+
+def test_steps_run_in_order_and_each_is_on_record_with_what_it_gave(
+    survey: Callable[..., Task], scripted: MakeScript, done: list[str]
+) -> None:
+    script = scripted(*WORDS)
+    task = survey(script)
+    assert run(task) == Status.DONE
+    assert (states(task), done) == (ALL_DONE, FETCHED)
+    assert task.steps.get(name="gather").result == '{"found": ["all about moon", "all about sun", "all about wind"]}'
+    assert task.steps.get(kind=Step.Kind.NOTE).text == "The report."
+    assert script.asked[0][-1] == user('Make a plan.\n\n{"topic": "Tides"}')
+    assert script.asked[2][-1].text.startswith('Is it right?\n\n{"found": ["all about moon"')
+    for step in task.steps.filter(kind=Step.Kind.STEP):
+        assert task.checkpoints.filter(seq=step.seq).exists()
+    assert task.model_calls == 4
+
+
+def test_what_was_finished_is_not_done_again_when_the_worker_dies(
+    survey: Callable[..., Task], scripted: MakeScript, done: list[str]
+) -> None:
+    script = scripted(*WORDS)
+    task = survey(script)
+    die_in(task, "wind")
+    assert (task.status, done) == (Status.WAITING, ["moon", "sun", "wind…"])
+    assert asked(task).kind == Decision.Kind.UNKNOWN
+    decisions.run_again(asked(task), task.user)
+    assert run(task) == Status.DONE
+    assert done == ["moon", "sun", "wind…", "wind"]
+    assert states(task) == ALL_DONE
+    assert len(script.asked) == 4
+    assert [step.attempt for step in task.steps.filter(kind=Step.Kind.STEP)] == [1] * 5
+
+
+@pytest.mark.parametrize("decide", [decisions.it_did, decisions.skip])
+def test_a_part_that_a_person_says_is_done_is_not_done_again(
+    survey: Callable[..., Task], scripted: MakeScript, done: list[str], decide: Callable[[Decision, User], None]
+) -> None:
+    task = survey(scripted(*WORDS))
+    die_in(task, "wind")
+    decide(asked(task), task.user)
+    assert run(task) == Status.DONE
+    assert task.steps.get(name="gather").result == '{"found": ["all about moon", "all about sun", null]}'
+
+
+def test_a_part_that_may_have_run_is_asked_about_also_where_agents_end_their_tasks(
+    survey: Callable[..., Task], scripted: MakeScript, done: list[str]
+) -> None:
+    task = survey(scripted(*WORDS), on_unknown="fail")
+    die_in(task, "sun")
+    assert (task.status, task.error_kind) == (Status.FAILED, "doubtful")
+    actions.retry(task)
+    assert run(task) == Status.WAITING
+    decisions.run_again(asked(task), task.user)
+    assert run(task) == Status.DONE
+
+
+def test_a_step_that_fails_ends_the_task_and_trying_again_begins_there(
+    survey: Callable[..., Task], scripted: MakeScript, done: list[str]
+) -> None:
+    declared_for_tests.FAILING.append("No luck.")
+    script = scripted(*WORDS[:3], say("Now it is."), WORDS[3])
+    task = survey(script)
+    assert run(task) == Status.FAILED
+    assert task.error == "The step “Check” failed: RuntimeError: No luck."
+    assert list(states(task).items())[-1] == ("check", "failed")
+    actions.retry(task)
+    assert run(task) == Status.DONE
+    assert (states(task), done) == (ALL_DONE, FETCHED)
+    assert task.steps.get(name="check").attempt == 2
+
+
+def test_a_model_that_does_not_answer_is_asked_that_one_question_again(
+    survey: Callable[..., Task], scripted: MakeScript, done: list[str]
+) -> None:
+    script = scripted(*WORDS[:2], say(LLMError("quota", "Used up.")), *WORDS[2:])
+    task = survey(script)
+    assert run(task) == Status.FAILED
+    assert (task.error_kind, states(task)["check"]) == ("quota", "failed")
+    actions.retry(task)
+    assert run(task) == Status.DONE
+    assert (done, task.steps.get(name="check").attempt) == (FETCHED, 1)
+
+
+def test_a_call_that_must_be_agreed_to_lets_the_task_wait_and_go_on(
+    survey: Callable[..., Task], scripted: MakeScript, functions: Functions, done: list[str]
+) -> None:
+    script = scripted(WORDS[0], say(call("order", text="Hi")), *WORDS[1:])
+    task = survey(script)
+    assert run(task) == Status.WAITING
+    assert (functions(), states(task)) == ([], {"plan": "done", "ask": "started"})
+    decisions.allow(asked(task), task.user)
+    assert run(task) == Status.DONE
+    assert functions() == ["order"]
+    assert [message.role for message in script.asked[2]] == ["user", "assistant", "tool"]
+
+
+def test_a_stop_ends_it_and_leaves_what_there_is(
+    survey: Callable[..., Task], scripted: MakeScript, done: list[str]
+) -> None:
+    task = survey(scripted(*WORDS[:2]))
+    declared_for_tests.HELD.add("sun")
+
+    async def stop(run: Run) -> None:
+        await until(lambda: "sun…" in done)
+        run.interrupt(Interruption.STOP)
+
+    execute(claimed(task), stop)
+    task.refresh_from_db()
+    assert task.status == Status.STOPPED
+    assert states(task) == {"plan": "done", "ask": "done", "gather": "cancelled"}
+    assert [step.status for step in task.steps.filter(name="fetch").order_by("seq")] == ["done", "unknown"]
+
+
+def test_a_worker_that_leaves_hands_it_over_between_two_parts(
+    survey: Callable[..., Task], scripted: MakeScript, done: list[str]
+) -> None:
+    task = survey(scripted(*WORDS))
+
+    async def leave(run: Run) -> None:
+        await until(lambda: "moon" in done)
+        run.interrupt(Interruption.HAND_OVER)
+
+    execute(claimed(task), leave)
+    task.refresh_from_db()
+    assert task.status == Status.QUEUED
+    assert run(task) == Status.DONE
+    assert done == FETCHED
+
+
+def test_an_agent_that_a_step_names_works_on_it(
+    survey: Callable[..., Task], scripted: MakeScript, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, other = scripted(*WORDS[:3]), scripted(WORDS[3])
+    Agent.objects.create(
+        name="writer", title="Writer", provider="scripted", model=other.name, instructions="Write well."
+    )
+    task = survey(own)
+    steps = declared_for_tests.Survey.task_steps
+    monkeypatch.setattr(declared_for_tests.Survey, "task_steps", (*steps[:-1], replace(steps[-1], agent="writer")))
+    assert run(task) == Status.DONE
+    assert other.asked[0][0].text == "Write well."
+    assert [step.model for step in task.steps.filter(kind=Step.Kind.MODEL).order_by("seq")][-1] == other.name
+
+
+def test_the_next_message_is_told_what_it_said_and_not_how_it_came_to_that(
+    survey: Callable[..., Task], make_task: MakeTask, scripted: MakeScript
+) -> None:
+    task = survey(scripted(*WORDS))
+    run(task)
+    follower = make_task("Thanks.", previous=task)
+    assert transcript(follower, "") == [user("/survey"), assistant("The report."), user("Thanks.")]
+
+
+def test_input_that_does_not_fit_ends_it_with_a_sentence(survey: Callable[..., Task], scripted: MakeScript) -> None:
+    task = survey(scripted())
+    Task.objects.filter(pk=task.pk).update(data={})
+    assert run(task) == Status.FAILED
+    assert task.error == "“Topic” is missing."
