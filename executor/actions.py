@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, Literal
 from uuid import UUID
@@ -12,9 +13,11 @@ from django.db.models.functions import Now
 
 from executor.claim import claim
 from executor.core.messages import Message, message_to_json
+from executor.core.messages import user as user_message
+from executor.declared import class_for, in_words, offer, read_given
 from executor.hints import notify_soon, wake
 from executor.lease import deadline_from_now, give_up
-from executor.models import ACTIVE, AgentVersion, Status, Task
+from executor.models import ACTIVE, Agent, AgentVersion, DeclaredTask, DeclaredTaskVersion, Status, Task
 from executor.owner import is_dead, owner_name
 from executor.statements import CLOSE_STEPS, WITHDRAW
 from executor.stored import clean_json
@@ -32,9 +35,11 @@ def create_task(
     previous: Task | None = None,
     idempotency_key: str | None = None,
     thread: UUID | None = None,
+    declared: DeclaredTaskVersion | None = None,
+    data: dict[str, Any] | None = None,
 ) -> tuple[Task, bool]:
     """Queue a task, in the `thread` of those it belongs to. With a key that this person used before, that task is
-    returned instead, and False."""
+    returned instead, and False. For one that is `declared` see `start_declared`."""
     try:
         with transaction.atomic():
             task = Task.objects.create(
@@ -43,6 +48,8 @@ def create_task(
                 previous=previous,
                 thread=thread,
                 input=clean_json(message_to_json(message)),
+                declared=declared,
+                data=clean_json(data),
                 idempotency_key=idempotency_key or None,
             )
     except IntegrityError:
@@ -51,6 +58,36 @@ def create_task(
         return Task.objects.get(user=user, idempotency_key=idempotency_key), False
     transaction.on_commit(partial(wake, task.pk))
     return task, True
+
+
+def start_declared(
+    user: User,
+    declared: DeclaredTask,
+    data: Mapping[str, Any],
+    agent: Agent,
+    previous: Task | None = None,
+    idempotency_key: str | None = None,
+    thread: UUID | None = None,
+) -> tuple[Task, bool]:
+    """Queue a declared task with `data`, what it asks for, as people or models fill that in; else as `create_task`.
+
+    `agent` works on it if it has no agent of its own. Raises TaskExecutionError with a sentence for the person if it
+    is not offered, and StepValidationError if the data does not fit.
+    """
+    offer(user, declared, agent)
+    version = declared.current_version()
+    cls = class_for(version)
+    given = read_given(cls, data)
+    return create_task(
+        user,
+        (declared.agent or agent).current_version(),
+        user_message(in_words(cls, given)),
+        previous,
+        idempotency_key,
+        thread,
+        version,
+        given,
+    )
 
 
 def stop(task: Task, by: Literal["person", "administrator", "expired"] = "person") -> bool:

@@ -4,19 +4,27 @@ into the class that runs them."""
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
+from typing import Any
 
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from executor.core.declaration import DeclarationError, executor_class
-from executor.core.errors import TaskExecutionError
+from executor.core.errors import StepValidationError, TaskExecutionError
 from executor.core.executor import TaskExecutor
+from executor.core.steps import read_input
 from executor.models import Agent, DeclaredTask, DeclaredTaskVersion
 from executor.tasks_file import Declared, get_declared
 from tools.registry import get_registry
 from users.models import User
 
-__all__ = ["class_for", "get_declared", "lacking", "offered_to", "synchronise"]
+__all__ = ["class_for", "get_declared", "in_words", "lacking", "offer", "offered_to", "read_given", "synchronise"]
+
+#: Of all texts that are filled in for one task.
+MOST_CHARACTERS = 1_000_000
+#: Of one such text in the message that says what was filled in. The task gets the whole.
+SHOWN_CHARACTERS = 2_000
 
 
 def synchronise() -> list[tuple[str, str]]:
@@ -64,9 +72,25 @@ def _keep(name: str, one: Declared) -> str:
 
 def offered_to(user: User, agent: Agent) -> list[DeclaredTask]:
     """What `user` may start while they talk to `agent`, who works on those that have no agent of their own."""
-    usable = Q(agent=None) | Q(agent__in=Agent.objects.usable_by(user))
-    found = DeclaredTask.objects.filter(usable, enabled=True, is_missing=False).select_related("agent")
+    found = _usable_by(user).select_related("agent")
     return [declared for declared in found if not lacking(declared, declared.agent or agent)]
+
+
+def offer(user: User, declared: DeclaredTask, agent: Agent) -> None:
+    """Raises TaskExecutionError with a sentence if `declared` is not among those that are offered."""
+    if not _usable_by(user).filter(pk=declared.pk).exists():
+        raise TaskExecutionError(f"“{declared.title}” is not offered any more.", hint="Choose another task.")
+    worker = declared.agent or agent
+    if names := lacking(declared, worker):
+        raise TaskExecutionError(
+            f"“{declared.title}” needs functions that {worker.title} may not call: {', '.join(names)}.",
+            hint="Choose another agent, or ask an administrator to allow them.",
+        )
+
+
+def _usable_by(user: User) -> QuerySet[DeclaredTask]:
+    usable = Q(agent=None) | Q(agent__in=Agent.objects.usable_by(user))
+    return DeclaredTask.objects.filter(usable, enabled=True, is_missing=False)
 
 
 def lacking(declared: DeclaredTask, agent: Agent) -> list[str]:
@@ -106,3 +130,37 @@ def _code(path: str, title: str) -> type[TaskExecutor]:
             hint="Ask an administrator to put its file right. Then try again: what was done is kept.",
         ) from error
     return cls  # type: ignore[no-any-return]
+
+
+# --- what is filled in -----------------------------------------------------------------------------------------------
+
+
+def read_given(cls: type[TaskExecutor], data: Mapping[str, Any]) -> dict[str, Any]:
+    """What the task asks for, of `data`. Raises StepValidationError with a sentence about what does not fit."""
+    asked = {one.name: one for one in cls.asks_for()}
+    if unknown := [name for name in data if name not in asked]:
+        there = ", ".join(asked) or "nothing"
+        raise StepValidationError(f"“{cls.title}” does not ask for {', '.join(unknown)}. It asks for: {there}.")
+    given = read_input(tuple(asked.values()), data)
+    given = {name: value for name, value in given.items() if value is not None and value != ""}
+    size = sum(len(value) for value in given.values() if isinstance(value, str))
+    if size > MOST_CHARACTERS:
+        raise StepValidationError(f"That is {size:,} characters, more than {MOST_CHARACTERS:,}. Give less at once.")
+    return given
+
+
+def in_words(cls: type[TaskExecutor], given: Mapping[str, Any]) -> str:
+    """What was filled in, as the message that the task answers."""
+    lines = [f"/{cls.name}"]
+    for asked in cls.asks_for():
+        if asked.name in given:
+            said = _shown(given[asked.name])
+            lines.append(f"{asked.title}:\n{said}" if "\n" in said else f"{asked.title}: {said}")
+    return "\n".join(lines)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    text = str(value).strip()
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…\n({len(text):,} characters)"
