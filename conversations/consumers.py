@@ -319,14 +319,16 @@ def _turns() -> QuerySet[Any]:
     return Turn.objects.annotate(is_variant=Exists(_BESIDE))
 
 
+#: … and those that are not shown, all in one query: a page asks for it whenever it connects.
 _CHANGED_TURNS = Select(
     lambda: (
         _turns()
         .filter(
-            Q(task__status__in=ACTIVE) | Q(task__ended_at__gte=Param("since")),
+            Q(task__status__in=ACTIVE) | Q(task__ended_at__gte=Param("since")) | Q(shown=False),
             conversation=Param("conversation"),
-            shown=True,
         )
+        .select_related("task")
+        .only("conversation", "parent", "text", "position", "shown", "created_at", "task__status", "task__steers")
         .order_by("position")
     )
 )
@@ -360,12 +362,13 @@ def _news_since(user: User, current_id: UUID | None, since: datetime) -> tuple[l
     pieces = [_sidebar(user, current_id)] if _TOUCHED.first(user=user.pk, since=since) else []
     if current_id is None:
         return [], pieces
+    found = _CHANGED_TURNS.all(conversation=current_id, since=since)
+    turns = [turn for turn in found if turn.shown]
     # Of another variant that was chosen meanwhile, the rows do not tell when; what the page shows does.
-    pieces.append(fragments.branch(Conversation(pk=current_id)))
-    turns = _CHANGED_TURNS.all(conversation=current_id, since=since)
-    waiting = _WAITING_TURNS.all(conversation=current_id)
+    pieces.append(fragments.branch(Conversation(pk=current_id), [turn.pk for turn in found if not turn.shown]))
     pieces += [fragments.turns_gone([turn.pk for turn in turns]), fragments.composer_actions(current_id)]
-    return turns, [*pieces, *(fragments.turn_moved(turn) for turn in waiting if turn.task.steers)]
+    steering = [turn for turn in turns if turn.task.status == Status.QUEUED and turn.task.steers]
+    return turns, [*pieces, *map(fragments.turn_moved, steering)]
 
 
 def _news_of(user: User, task_id: UUID, current_id: UUID | None) -> tuple[Turn | None, list[Turn], list[str]]:

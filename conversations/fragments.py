@@ -69,12 +69,13 @@ def turn_added(turn: TurnView) -> str:
     return partial(f"#turns:not(:has(#turn-{turn.id}))", "beforeend", html)
 
 
-def branch(conversation: Conversation, *, changed: bool = False) -> str:
+def branch(conversation: Conversation, hidden: Sequence[UUID] | None = None, *, changed: bool = False) -> str:
     """The turns, for a page that shows one that is not shown any more, or not the last one.
 
-    Without variants there is nothing to say, unless they have `changed`.
+    Without variants, `hidden` (looked up if it is not known), there is nothing to say, unless they have `changed`.
     """
-    hidden = Turn.objects.filter(conversation=conversation, shown=False).values_list("pk", flat=True)
+    if hidden is None:
+        hidden = list(Turn.objects.filter(conversation=conversation, shown=False).values_list("pk", flat=True))
     if not (hidden or changed):
         return ""
     found = turns(conversation)

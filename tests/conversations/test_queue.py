@@ -18,8 +18,10 @@ from django.db import connection, connections, transaction
 from django.db.models.functions import Now
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
+from pytest_django import DjangoAssertNumQueries
 
-from conversations import actions, branches
+from conversations import actions, branches, consumers
 from conversations.branches import NotNow
 from conversations.fragments import active_task
 from conversations.models import Conversation, Turn
@@ -453,6 +455,18 @@ async def test_a_page_that_comes_back_does_not_show_what_is_gone(scene: Scene) -
     await viewer.connect()
     await scene.is_quiet()
     assert len(viewer.page.soup.select(".turn")) == 3
+
+
+def test_a_page_that_connects_asks_for_its_turns_once(
+    alice: User, line: list[Turn], django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    moment, conversation = timezone.now(), line[0].conversation_id
+    with django_assert_num_queries(3):  # The sidebar's state, the turns, and what Stop would stop.
+        turns, _ = consumers._news_since(alice, conversation, moment + timedelta(seconds=60))
+    assert turns == line
+    actions.send_now(line[3])
+    _, pieces = consumers._news_since(alice, conversation, moment + timedelta(seconds=60))
+    assert f"#turn-{line[3].pk}" in pieces[-1]
 
 
 async def test_a_page_stops_beating_when_the_worker_is_gone_without_a_reload(scene: Scene) -> None:
