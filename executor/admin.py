@@ -22,6 +22,7 @@ from executor.actions import stop
 from executor.agent_form import AgentForm, AgentRow
 from executor.core.llms.factory import LLMS, llm_class
 from executor.decision_admin import ApprovalRuleAdmin, DecisionAdmin
+from executor.declared_admin import DeclaredTaskAdmin, DeclaredTaskVersionAdmin
 from executor.models import Agent, AgentVersion, ReviewLog, Step, Task, Worker
 from executor.parameter_fields import field_name
 from executor.people_admin import PersonAdmin
@@ -33,7 +34,14 @@ from tools.admin import ReadOnlyAdmin
 from tools.registry import get_registry
 from users.models import User
 
-__all__ = ["ApprovalRuleAdmin", "DecisionAdmin", "PersonAdmin", "UsageAdmin"]  # Admin finds them by way of this module.
+__all__ = [  # Admin finds them by way of this module.
+    "ApprovalRuleAdmin",
+    "DecisionAdmin",
+    "DeclaredTaskAdmin",
+    "DeclaredTaskVersionAdmin",
+    "PersonAdmin",
+    "UsageAdmin",
+]
 
 #: A worker beats every 5 s; after so long it is gone or stuck.
 SILENT_AFTER = timedelta(seconds=20)
@@ -244,11 +252,11 @@ class TaskAdmin(ReviewedAdmin):
     content_columns = ("words",)
     deferred = ("error_hint",)
     list_display_links = ("state",)
-    list_filter = ("status", "agent_version__agent", "created_at")
+    list_filter = ("status", "agent_version__agent", "declared__task", "created_at")
     list_select_related = ("user", "agent_version")
     search_fields = ("=id", "^user__username", "error_kind")
     content_search = ("error",)
-    open_columns = ("status", "agent_version", "created_at")
+    open_columns = ("status", "agent_version", "declared", "created_at")
     search_help_text = "By user name, number of the task, or error. To find words, search the conversations."
     ordering = ("-pk",)  # The time is in it.
     actions = ("stop",)

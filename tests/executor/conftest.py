@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from textwrap import dedent
 from typing import Any, TypeVar
 
 import pytest
@@ -31,6 +32,7 @@ from executor.core.messages import message_to_json
 from executor.core.messages import user as user_message
 from executor.journal import Journal
 from executor.models import Agent, Task
+from executor.tasks_file import DeclaredTasks, reload_declared
 from tests.executor.scripted import SCRIPTS, Answer, Script
 from tools.registry import reload_registry
 from users.models import User
@@ -38,6 +40,7 @@ from users.models import User
 T = TypeVar("T")
 MakeScript = Callable[..., Script]
 MakeTask = Callable[..., Task]
+Put = Callable[..., DeclaredTasks]
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -112,6 +115,21 @@ def functions() -> Iterator[Callable[[], list[str]]]:
         dropped.unlink()
         begun.unlink(missing_ok=True)
         reload_registry()
+
+
+@pytest.fixture
+def put(tmp_path: Path, settings: Any) -> Iterator[Put]:
+    """Write files into the folder for people's own tasks and look at it again: put("tides.yaml", ONE)."""
+    settings.TASKS_DIR = str(tmp_path)
+
+    def write(*names_and_texts: str) -> DeclaredTasks:
+        for name, text in zip(names_and_texts[::2], names_and_texts[1::2], strict=True):
+            (tmp_path / name).write_text(dedent(text))
+        return reload_declared()
+
+    yield write
+    settings.TASKS_DIR = "/nonexistent"
+    reload_declared()
 
 
 def start_redis(socket: Path) -> subprocess.Popen[bytes]:

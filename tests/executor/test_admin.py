@@ -19,6 +19,7 @@ from django.urls import reverse
 from conversations.actions import send
 from executor.actions import create_task
 from executor.core.config import AgentConfig
+from executor.core.declaration import declaration_of, executor_class
 from executor.core.messages import user as user_message
 from executor.models import (
     Agent,
@@ -26,6 +27,7 @@ from executor.models import (
     ApprovalRule,
     Checkpoint,
     Decision,
+    DeclaredTask,
     ReviewLog,
     Status,
     Step,
@@ -39,6 +41,7 @@ from users import api_keys
 from users.models import FirstAdminToken, User
 
 SECRET = "the word that nobody else may read"
+X = {"name": "x", "steps": [{"id": "text", "instruction": "Write.", "required_info": ["topic"]}]}
 LIST, ADD = "admin:executor_agent_changelist", "admin:executor_agent_add"
 
 
@@ -139,7 +142,9 @@ class TestEveryPage:
         assert agent
         turn = send(bob, agent, "Hello")
         store(task.user_id, task.pk, "call", [NewFile("a.txt", b"text", "text/plain")])
+        declared = DeclaredTask.objects.create(name="x", title="X", declaration=declaration_of(executor_class(X)))
         return [
+            *(declared, declared.current_version()),
             *(agent, task.agent_version, task, task.steps.get(seq=2), turn.conversation, task.user),
             Worker.objects.create(owner="o", host="h", pid=1, beat_at=Now()),
             Decision.objects.create(task=task, step=task.steps.get(seq=2), kind="approval", note=SECRET),

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
 from io import StringIO
 from pathlib import Path
 from textwrap import dedent
-from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -19,7 +17,7 @@ from executor.declared import class_for, offered_to, synchronise
 from executor.models import Agent, DeclaredTask
 from executor.tasks_file import DeclaredTasks, get_declared, read_task, reload_declared
 from executor.yaml_file import FileError
-from tests.executor.conftest import MakeScript
+from tests.executor.conftest import MakeScript, Put
 from users.models import User
 
 ONE = """\
@@ -48,22 +46,6 @@ class MoonPhase(Base):
     async def handle_look(self, step_input):
         return {"look": "There."}
 """
-Put = Callable[..., DeclaredTasks]
-
-
-@pytest.fixture
-def put(tmp_path: Path, settings: Any) -> Iterator[Put]:
-    """Write files into the folder for people's own tasks and look at it again: put("tides.yaml", ONE)."""
-    settings.TASKS_DIR = str(tmp_path)
-
-    def write(*names_and_texts: str) -> DeclaredTasks:
-        for name, text in zip(names_and_texts[::2], names_and_texts[1::2], strict=True):
-            (tmp_path / name).write_text(dedent(text))
-        return reload_declared()
-
-    yield write
-    settings.TASKS_DIR = "/nonexistent"
-    reload_declared()
 
 
 def own(declared: DeclaredTasks, folder: Path) -> list[str]:
