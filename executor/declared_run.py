@@ -9,11 +9,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any, ParamSpec, TypeVar
 
 from django.db import Error as DatabaseError
-from django.utils.module_loading import import_string
 
 from executor.core.errors import TaskExecutionError
 from executor.core.events import Finished, LoopEvent, ToolFinished
-from executor.core.executor import TaskExecutor
 from executor.core.limits import Spent
 from executor.core.messages import Message, ToolCall, ToolResult
 from executor.core.record import Part, Question, Suspended
@@ -21,7 +19,7 @@ from executor.core.steps import TaskStep
 from executor.database import in_database
 from executor.declared_journal import DeclaredJournal
 from executor.lease import LeaseLost
-from executor.models import Decision, Step, Task
+from executor.models import Decision, Step
 from executor.threads import run_in_thread
 
 P = ParamSpec("P")
@@ -150,10 +148,3 @@ def _read(result: str) -> Any:
         return json.loads(result)
     except ValueError:
         return None
-
-
-def class_for(task: Task) -> type[TaskExecutor]:
-    """The executor of a declared task, as it was when the task began."""
-    declaration = task.declared.declaration if task.declared else {}
-    found: type[TaskExecutor] = import_string(declaration["class"])
-    return found

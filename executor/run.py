@@ -47,8 +47,9 @@ from executor.core.steps import TaskStep
 from executor.core.summary import summarise
 from executor.credentials import Credentials, KeyMissing, accepted, credentials, refused
 from executor.database import in_database
+from executor.declared import class_for
 from executor.declared_journal import DeclaredJournal
-from executor.declared_run import RecordLost, RowRecord, class_for
+from executor.declared_run import RecordLost, RowRecord
 from executor.hints import notify
 from executor.history import transcript
 from executor.journal import MAX_STALLED_ATTEMPTS, Journal, Source
@@ -274,7 +275,8 @@ class Run:
             await self._record(event, spent, toolset)
 
         record = RowRecord(journal, spent, note, self._boundary, self._close_step)
-        declared = await in_database(class_for, journal.task)
+        assert journal.task.declared is not None
+        declared = await asyncio.to_thread(class_for, journal.task.declared)
         executor = declared(own.llm, own.tools, limits=journal.limits, record=record, hire=hire)
         executor.spent = spent
         try:

@@ -244,3 +244,21 @@ def test_input_that_does_not_fit_ends_it_with_a_sentence(survey: Callable[..., T
     Task.objects.filter(pk=task.pk).update(data={})
     assert run(task) == Status.FAILED
     assert task.error == "“Topic” is missing."
+
+
+def test_a_task_without_code_is_worked_through_as_it_was_declared_when_it_began(
+    survey: Callable[..., Task], scripted: MakeScript
+) -> None:
+    script = scripted(say("1. Moon"), say("The moon pulls."))
+    task = survey(script)
+    steps = [
+        {"id": "outline", "name": "Outline", "instruction": "Outline it.", "required_info": ["topic"]},
+        {"id": "text", "name": "Text", "instruction": "Write it.", "required_info": ["outline"]},
+    ]
+    row = DeclaredTask.objects.create(name="essay", title="Essay", declaration={"name": "essay", "steps": steps})
+    Task.objects.filter(pk=task.pk).update(declared=row.current_version())
+    row.declaration = {"name": "essay", "steps": steps[:1]}
+    row.save()
+    assert run(task) == Status.DONE
+    assert states(task) == {"outline": "done", "text": "done"}
+    assert task.steps.get(kind=Step.Kind.NOTE).text == "The moon pulls."
