@@ -19,8 +19,6 @@ from executor.tasks_file import Declared, get_declared
 from tools.registry import get_registry
 from users.models import User
 
-__all__ = ["class_for", "get_declared", "in_words", "lacking", "offer", "offered_to", "read_given", "synchronise"]
-
 #: Of all texts that are filled in for one task.
 MOST_CHARACTERS = 1_000_000
 #: Of one such text in the message that says what was filled in. The task gets the whole.

@@ -262,3 +262,13 @@ def test_a_task_without_code_is_worked_through_as_it_was_declared_when_it_began(
     assert run(task) == Status.DONE
     assert states(task) == {"outline": "done", "text": "done"}
     assert task.steps.get(kind=Step.Kind.NOTE).text == "The moon pulls."
+
+
+def test_a_task_whose_code_is_gone_says_so(survey: Callable[..., Task], scripted: MakeScript) -> None:
+    task = survey(scripted())
+    assert task.declared is not None
+    task.declared.declaration = {"title": "Tides", "class": "dropped_tasks.gone.Tides"}
+    task.declared.save(update_fields=["declaration"])
+    assert run(task) == Status.FAILED
+    assert task.error.startswith("The code of “Tides” cannot be used (dropped_tasks.gone.Tides): ModuleNotFoundError")
+    assert task.error_hint.startswith("Ask an administrator to put its file right.")

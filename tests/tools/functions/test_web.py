@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tools.functions.web import MAX_BYTES, fetch_page
+from tools.download import MAX_BYTES
+from tools.functions.web import fetch_page
 
 Answer = Callable[[str], bytes]
 
