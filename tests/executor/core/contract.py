@@ -37,6 +37,7 @@ LOOK_UP = ToolSpec(
     "Look a word up.",
     {"type": "object", "properties": {"word": {"type": "string"}}, "required": ["word"]},
 )
+TWO = (Call("look_up", {"word": "a"}), Call("look_up", {"word": "b"}))
 
 
 async def ask(
@@ -55,6 +56,15 @@ def finished(events: Sequence[ModelEvent]) -> Finished:
 def failed(events: Sequence[ModelEvent]) -> Failed:
     assert isinstance(events[-1], Failed), events[-1]
     return events[-1]
+
+
+async def sent(llm: BaseLlm, server: ModelServer, *messages: Message, **more: Any) -> Any:
+    """The body that the server gets, which it has found acceptable as it is."""
+    before = len(server.asked)
+    server.script([Turn(text="Good.")])
+    finished(await ask(llm, messages, **more))
+    (request,) = server.asked[before:]
+    return request.body
 
 
 def text_of(events: Sequence[ModelEvent]) -> str:

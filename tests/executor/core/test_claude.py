@@ -7,7 +7,6 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
 from dataclasses import asdict
 from typing import Any
 
@@ -15,7 +14,7 @@ import pytest
 
 from executor.core.events import Failed, ReasoningDelta, ToolCallDelta, ToolCallStarted
 from executor.core.llms._claude_answer import ClaudeAnswer
-from executor.core.llms._http import close_http_client, http_client, status_error
+from executor.core.llms._http import http_client, status_error
 from executor.core.llms._transcript import INTERRUPTED, NO_OUTPUT
 from executor.core.llms._wire import GRACE
 from executor.core.llms.base import Endpoint
@@ -39,18 +38,13 @@ from executor.core.messages import (
     tool,
     user,
 )
-from tests.executor.core.contract import LOOK_UP, WireContract, ask, failed, finished, text_of
+from tests.executor.core.contract import LOOK_UP, TWO, WireContract, ask, failed, finished, sent, text_of
 from tests.fakes.model_server import ModelServer
 from tests.fakes.script import Call, Turn
 
+pytestmark = pytest.mark.usefixtures("closed_connections")
+
 KEY = "sk-ant-a-key-that-nobody-may-see"
-TWO = (Call("look_up", {"word": "a"}), Call("look_up", {"word": "b"}))
-
-
-@pytest.fixture(autouse=True)
-async def _closed_connections() -> AsyncIterator[None]:
-    yield
-    await close_http_client()
 
 
 @pytest.fixture
@@ -63,13 +57,6 @@ class TestContract(WireContract):
 
 
 # --- the request ----------------------------------------------------------------------------------------------------
-
-
-async def sent(llm: Claude, server: ModelServer, *messages: Message, **more: Any) -> Any:
-    """The body that the server gets, which it has found acceptable."""
-    server.script([Turn(text="Good.")])
-    finished(await ask(llm, messages, **more))
-    return server.asked[-1].body
 
 
 def results_of(message: Message) -> Message:

@@ -7,7 +7,6 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +14,7 @@ import pytest
 
 from executor.core.events import ReasoningDelta, ToolCallDelta, ToolCallStarted
 from executor.core.llms._gemini_answer import GeminiAnswer
-from executor.core.llms._http import close_http_client, http_client, status_error
+from executor.core.llms._http import http_client, status_error
 from executor.core.llms._transcript import INTERRUPTED
 from executor.core.llms._wire import GRACE
 from executor.core.llms.base import BaseLlm, Endpoint
@@ -38,19 +37,14 @@ from executor.core.messages import (
     tool,
     user,
 )
-from tests.executor.core.contract import LOOK_UP, WireContract, ask, failed, finished, text_of
+from tests.executor.core.contract import LOOK_UP, TWO, WireContract, ask, failed, finished, sent, text_of
 from tests.fakes.model_server import ModelServer
 from tests.fakes.script import Call, Turn
 
+pytestmark = pytest.mark.usefixtures("closed_connections")
+
 KEY = "AIza-a-key-that-nobody-may-see"
 MODEL = "gemini-3.8-flash"
-TWO = (Call("look_up", {"word": "a"}), Call("look_up", {"word": "b"}))
-
-
-@pytest.fixture(autouse=True)
-async def _closed_connections() -> AsyncIterator[None]:
-    yield
-    await close_http_client()
 
 
 def gemini(server: ModelServer, model: str = MODEL, **parameters: Any) -> Gemini:
@@ -75,14 +69,6 @@ class TestContract(WireContract):
 
 
 # --- the request ----------------------------------------------------------------------------------------------------
-
-
-async def sent(llm: Gemini, server: ModelServer, *messages: Message, **more: Any) -> Any:
-    """The body that the server gets, which it has found acceptable."""
-    server.script([Turn(text="Good.")])
-    finished(await ask(llm, messages, **more))
-    assert server.asked[-1].status == 200
-    return server.asked[-1].body
 
 
 async def test_a_conversation_goes_out_as_contents(model_server: ModelServer) -> None:
@@ -452,8 +438,10 @@ async def test_signatures_that_have_become_unreadable_are_left_out(llm: Gemini, 
         for part in message.native.items:
             if "thoughtSignature" in part:
                 part["thoughtSignature"] = "c3RhbGU="
-    body = await sent(llm, model_server, *transcript, answer, user("Go on."), tools=[LOOK_UP])
+    model_server.script([Turn(text="Good.")])
+    finished(await ask(llm, [*transcript, answer, user("Go on.")], [LOOK_UP]))
     assert [request.status for request in model_server.asked[-2:]] == [400, 200]
+    body = model_server.asked[-1].body
     parts = body["contents"][1]["parts"]
     assert [part.get("thoughtSignature") for part in parts if "functionCall" in part] == [SENTINEL, None]
     assert "c3RhbGU=" not in json.dumps(body)

@@ -6,7 +6,7 @@ import contextlib
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from executor.core.errors import LLMError
 from executor.core.events import ReasoningDelta, ToolCallComplete, ToolCallDelta, ToolCallStarted
 from executor.core.llms._answer import BrokenOff
 from executor.core.llms._gpt_answer import GptAnswer
-from executor.core.llms._http import close_http_client, http_client, status_error
+from executor.core.llms._http import http_client, status_error
 from executor.core.llms._transcript import INTERRUPTED
 from executor.core.llms.base import Endpoint
 from executor.core.llms.factory import create_llm
@@ -38,18 +38,13 @@ from executor.core.messages import (
     tool,
     user,
 )
-from tests.executor.core.contract import LOOK_UP, WireContract, ask, failed, finished, text_of
+from tests.executor.core.contract import LOOK_UP, TWO, WireContract, ask, failed, finished, sent, text_of
 from tests.fakes.model_server import ModelServer
 from tests.fakes.script import Call, Quirk, Turn, analyse_and_draw
 
+pytestmark = pytest.mark.usefixtures("closed_connections")
+
 KEY = "sk-a-key-that-nobody-may-see"
-TWO = (Call("look_up", {"word": "a"}), Call("look_up", {"word": "b"}))
-
-
-@pytest.fixture(autouse=True)
-async def _closed_connections() -> AsyncIterator[None]:
-    yield
-    await close_http_client()
 
 
 @pytest.fixture
@@ -62,15 +57,6 @@ class TestContract(WireContract):
 
 
 # --- the request ----------------------------------------------------------------------------------------------------
-
-
-async def sent(llm: Gpt | OpenAiCompatible, server: ModelServer, *messages: Message, **more: Any) -> Any:
-    """The body that the server gets, which it has found acceptable as it is."""
-    before = len(server.asked)
-    server.script([Turn(text="Good.")])
-    finished(await ask(llm, messages, **more))
-    (request,) = server.asked[before:]
-    return request.body
 
 
 async def answered(llm: Gpt, server: ModelServer, turn: Turn) -> Message:

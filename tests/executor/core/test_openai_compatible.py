@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from email.utils import formatdate
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 
 from executor.core.events import ReasoningDelta, ToolCallStarted
-from executor.core.llms._http import close_http_client, http_client, retry_after, status_error
+from executor.core.llms._http import http_client, retry_after, status_error
 from executor.core.llms._json import clean, dumps, parse_arguments
 from executor.core.llms._transcript import INTERRUPTED
 from executor.core.llms.base import Endpoint
@@ -36,17 +35,13 @@ from executor.core.messages import (
     tool,
     user,
 )
-from tests.executor.core.contract import LOOK_UP, WireContract, ask, failed, finished, text_of
+from tests.executor.core.contract import LOOK_UP, TWO, WireContract, ask, failed, finished, sent, text_of
 from tests.fakes.model_server import ModelServer
 from tests.fakes.script import Call, Turn, analyse_and_draw
 
+pytestmark = pytest.mark.usefixtures("closed_connections")
+
 KEY = "sk-a-key-that-nobody-may-see"
-
-
-@pytest.fixture(autouse=True)
-async def _closed_connections() -> AsyncIterator[None]:
-    yield
-    await close_http_client()
 
 
 @pytest.fixture
@@ -59,13 +54,6 @@ class TestContract(WireContract):
 
 
 # --- the request ----------------------------------------------------------------------------------------------------
-
-
-async def sent(llm: OpenAiCompatible, server: ModelServer, *messages: Message, **more: Any) -> Any:
-    """The body that the server gets, which it has found acceptable."""
-    server.script([Turn(text="Good.")])
-    finished(await ask(llm, messages, **more))
-    return server.asked[-1].body
 
 
 async def test_a_conversation_goes_out_as_chat_messages(llm: OpenAiCompatible, model_server: ModelServer) -> None:
@@ -443,8 +431,6 @@ async def test_usage_counts_what_came_from_the_cache(llm: OpenAiCompatible, mode
 
 
 # --- calls as servers write them --------------------------------------------------------------------------------------
-
-TWO = (Call("look_up", {"word": "a"}), Call("look_up", {"word": "b"}))
 
 
 @pytest.mark.parametrize(
