@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
@@ -77,6 +78,32 @@ def chromium() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def place(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """A data folder with the `FUNCTIONS` of the module of the test, and their ledger."""
+    folder = tmp_path / "data" / "functions"
+    folder.mkdir(parents=True)
+    (folder / "office.py").write_text(request.module.FUNCTIONS)
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def office(place: Path, _model_server: ModelServer) -> Iterator[Site]:
+    """A site of this test alone, with these functions and one person; see `enter`."""
+    with Site(place) as site:
+        assert site.address
+        site.python(CAST.format(password=PASSWORD, people=1, base_url=_model_server.base_url))
+        yield site
+
+
+def enter(site: Site, context: BrowserContext, stranger: Callable[..., Tab]) -> Tab:
+    """A tab of the one person at an `office`."""
+    cookies = site.log_in("person0").cookies()
+    context.clear_cookies()
+    context.add_cookies([{"name": "sessionid", "value": cookies["sessionid"], "url": site.address}])
+    return stranger(context, "person0", site)
 
 
 @pytest.fixture

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import BrowserContext, expect
 
-from tests.browser.conftest import CAST
+from tests.browser.conftest import enter
 from tests.browser.tab import PATIENCE, Tab, call, difference, scripted
 from tests.browser.test_accessibility import findings
 from tests.browser.test_reach import TOO_WIDE
-from tests.chaos.site import PASSWORD, Site
+from tests.chaos.site import Site
 from tests.fakes.model_server import ModelServer
 from tests.fakes.script import Turn
 
@@ -52,33 +52,9 @@ def pay_slowly(amount: int) -> str:
 MAIL = call("send_mail", to="bob@example.org", subject="Friday", text="Dear Bob,\nshall we meet on Friday?")
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
-    """A data folder with functions in it."""
-    folder = tmp_path / "data" / "functions"
-    folder.mkdir(parents=True)
-    (folder / "office.py").write_text(FUNCTIONS)
-    return tmp_path / "data"
-
-
-@pytest.fixture
-def office(place: Path, _model_server: ModelServer) -> Iterator[Site]:
-    with Site(place) as site:
-        assert site.address
-        site.python(CAST.format(password=PASSWORD, people=1, base_url=_model_server.base_url))
-        yield site
-
-
 def ledger(place: Path) -> list[str]:
     file = place / "functions" / "office.ledger"
     return file.read_text().splitlines() if file.exists() else []
-
-
-def enter(site: Site, context: BrowserContext, stranger: Callable[..., Tab]) -> Tab:
-    cookies = site.log_in("person0").cookies()
-    context.clear_cookies()
-    context.add_cookies([{"name": "sessionid", "value": cookies["sessionid"], "url": site.address}])
-    return stranger(context, "person0", site)
 
 
 def is_as_fresh(tab: Tab) -> None:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import BrowserContext, Locator, Route, expect
 
-from tests.browser.conftest import CAST
+from tests.browser.conftest import enter
 from tests.browser.tab import PATIENCE, Tab, call, difference, numbered
-from tests.browser.test_decisions import enter
-from tests.chaos.site import PASSWORD, Site
+from tests.chaos.site import Site
 from tests.fakes.model_server import ModelServer
 from tests.fakes.script import Turn
 
@@ -178,17 +177,6 @@ def send_mail(to: str) -> str:
     """
     return "sent"
 '''
-
-
-@pytest.fixture
-def office(tmp_path: Path, _model_server: ModelServer) -> Iterator[Site]:
-    folder = tmp_path / "data" / "functions"
-    folder.mkdir(parents=True)
-    (folder / "office.py").write_text(FUNCTIONS)
-    with Site(tmp_path / "data") as site:
-        assert site.address
-        site.python(CAST.format(password=PASSWORD, people=1, base_url=_model_server.base_url))
-        yield site
 
 
 def test_stop_ends_a_task_in_an_endless_function_within_two_seconds_and_the_line_goes_on(
