@@ -29,11 +29,12 @@ LLMErrorKind = Literal[
     "bad_request",
     "content_filter",
     "protocol",
+    "expired",
 ]
 
 LLM_ERROR_KINDS: tuple[LLMErrorKind, ...] = get_args(LLMErrorKind)
 RETRYABLE: frozenset[LLMErrorKind] = frozenset(
-    {"rate_limit", "overloaded", "server", "timeout", "connection", "protocol"}
+    {"rate_limit", "overloaded", "server", "timeout", "connection", "protocol", "expired"}
 )
 
 _HINTS: dict[LLMErrorKind, str] = {
@@ -51,6 +52,7 @@ _HINTS: dict[LLMErrorKind, str] = {
     "bad_request": "The provider did not accept the request. The details may help an administrator.",
     "content_filter": "The provider's content filter stopped the answer. Put it differently.",
     "protocol": "The model's server broke off or answered in a form that it should not. Try again.",
+    "expired": "The answer was not kept any longer. Try again.",
 }
 
 # … and what it means once a part of the answer had come.
@@ -144,3 +146,8 @@ class LLMError(TaskExecutionError):
     @property
     def retryable(self) -> bool:  # type: ignore[override]
         return self.kind in RETRYABLE
+
+
+def expired() -> LLMError:
+    """An answer cannot be fetched from its provider, so its question has to be asked again."""
+    return LLMError("expired", "The provider does not keep the answer any more.")

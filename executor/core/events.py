@@ -26,8 +26,11 @@ FinishReason = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Started:
+    """`is_kept`: the provider goes on with the answer also if nobody listens, and `BaseLlm.resume` fetches it again."""
+
     response_id: str = ""
     model: str = ""
+    is_kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +76,13 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """No answer, or only part of one: `partial` is what had arrived."""
+    """No answer, or only part of one: `partial` is what had arrived. `kept` is the id of a response that the provider
+    goes on with all the same: it can be fetched, and need not be paid for twice."""
 
     error: LLMError
     partial: Message | None = None
     usage: Usage = field(default_factory=Usage)
+    kept: str = ""
 
 
 ModelEvent = (
@@ -99,7 +104,7 @@ class ModelRetried:
     """The last attempt failed; the next one begins in `delay` seconds.
 
     If the attempt had `begun`, something of it was shown or has to be paid for: it stays on record as it is, and what
-    streams from here on belongs to a new step, which replaces it.
+    streams from here on belongs to a new step, which replaces it. Otherwise what streams from here on goes on from it.
     """
 
     error: LLMError

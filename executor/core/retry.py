@@ -1,7 +1,8 @@
 """The one retry policy for language models.
 
 A question whose failure may pass (`LLMError.retryable`) is asked again at once, a few times. What a person has read of
-the answer by then is not taken back: `ModelRetried.begun` says that the next attempt visibly replaces it. Waits double
+the answer by then is not taken back: `ModelRetried.begun` says that the next attempt visibly replaces it. An answer
+that its provider keeps is not asked for again: it is fetched, and goes on where it broke off. Waits double
 from half a second with full jitter, so that many tasks that failed together do not come back together; a provider's
 `Retry-After` takes their place.
 
@@ -13,12 +14,13 @@ from __future__ import annotations
 
 import asyncio
 import random as random_module
+from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
 from executor.core.errors import RETRYABLE, LLMError
-from executor.core.events import Failed, ModelEvent, ModelRetried, Started
+from executor.core.events import Failed, ModelEvent, ModelRetried, ReasoningDelta, Started, TextDelta
 from executor.core.llms.base import BaseLlm
 from executor.core.messages import Message, ToolSpec
 
@@ -41,37 +43,72 @@ async def stream_with_retry(
     messages: Sequence[Message],
     tools: Sequence[ToolSpec] = (),
     *,
+    kept: str = "",
     attempts: int = 3,
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     random: Callable[[], float] = random_module.random,
     **parameters: Any,
 ) -> AsyncGenerator[ModelEvent | ModelRetried, None]:
-    """`llm.stream`, with `ModelRetried` between an attempt that failed and the next.
+    """`llm.stream`, with `ModelRetried` between an attempt that failed and the next. With `kept`, the question was
+    asked before: the response with this id is fetched, and the question asked again only where that is gone.
 
     Ends with exactly one `Finished` or `Failed`, whose error counts the `attempts` made. `sleep` takes seconds,
     `random` gives a number from 0 up to 1. Each attempt has its own `Started`, and tells only its own usage.
     """
+    seen = _Seen(bool(kept))
     for attempt in range(1, attempts + 1):
-        shown = False
         retry: ModelRetried | None = None
-        async with aclosing(llm.stream(messages, tools, **parameters)) as events:
+        asking = llm.resume(kept, **parameters) if kept else llm.stream(messages, tools, **parameters)
+        async with aclosing(asking) as events:
             async for event in events:
                 if isinstance(event, Failed):
                     event.error.attempts = attempt
                     if event.error.retryable and attempt < attempts:
                         delay = _delay(event.error, attempt, random)
                         if delay <= LONGEST_DELAY:
-                            begun = shown or event.usage.total_tokens > 0
+                            kept = event.kept
+                            begun = not kept and (seen.anything or event.usage.total_tokens > 0)
                             retry = ModelRetried(event.error, attempt, delay, begun, event.usage)
                             break
                         _say_when(event.error, delay)
-                elif not isinstance(event, Started):
-                    shown = True
-                yield event
+                if new := seen.new(event):
+                    yield new
         if retry is None:
             return
         yield retry
         await sleep(retry.delay)
+        seen = seen.again() if kept else _Seen()
+
+
+class _Seen:
+    """What was told of one answer, of which an attempt that fetches it tells the beginning `again`. It is `accepted` if
+    it has to be paid for even where nothing was told."""
+
+    def __init__(self, accepted: bool = False) -> None:
+        self.anything = accepted
+        self._told: Counter[type] = Counter()  # Characters of text, and of reasoning.
+        self._known: Counter[type] = Counter()
+
+    def again(self) -> _Seen:
+        seen = _Seen(True)
+        seen._told, seen._known = self._told, self._told.copy()
+        return seen
+
+    def new(self, event: ModelEvent) -> ModelEvent | None:
+        """What is new in `event`."""
+        match event:
+            case TextDelta(text) | ReasoningDelta(text):
+                kind = type(event)
+                rest = text[self._known[kind] :]
+                self._known[kind] -= len(text) - len(rest)
+                self._told[kind] += len(rest)
+                self.anything = True
+                return kind(rest) if rest else None
+            case Started():
+                self.anything |= event.is_kept
+            case _:
+                self.anything = True
+        return event
 
 
 def postponement(error: LLMError, before: int, random: Callable[[], float] = random_module.random) -> float | None:

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.fakes import chat_completions, generate_content, messages_api, responses, script
+from tests.fakes.kept_responses import KeptResponses
 from tests.fakes.script import Quirk, Turn
 from tests.fakes.streaming import Frame
 from tests.fakes.wire import Wire
@@ -55,6 +56,7 @@ _REJECTS: dict[Quirk, tuple[bytes, str]] = {
     # quirk → what the request must not have, message; without it, the turn is the answer
     "rejects_stream_options": (b'"stream_options"', "Unrecognized request argument: stream_options"),
     "rejects_include": (b'"include"', "Encrypted content is not supported with this model."),
+    "rejects_background": (b'"background"', "Background mode requires store to be true."),
     "stale_reasoning": (b'"encrypted_content"', "The encrypted content for item rs_1 could not be verified."),
 }
 _PAGE = b"<html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>"
@@ -97,6 +99,8 @@ class ModelServer:
         #: The only key that is accepted; "" accepts every key.
         self.api_key = api_key
         self.requests: list[Request] = []
+        #: Responses that were asked for in the background.
+        self.kept = KeptResponses()
         self.connections = 0
         self._keep = keep_requests
         self._queues: dict[str, deque[Turn]] = {}
@@ -133,6 +137,7 @@ class ModelServer:
     def reset(self) -> None:
         self.requests.clear()
         self._queues.clear()
+        self.kept.reset()
         self.api_key = ""
 
     # --- running ----------------------------------------------------------------------------------------------------
@@ -196,6 +201,8 @@ class ModelServer:
             case "POST", "/_reset":
                 self.reset()
                 return _send(request, writer, 200, b"{}")
+            case _, path if self.kept.matches(path):
+                return await self._look_up(request, reader, writer)
             case "GET", path:
                 lister = next((wire for wire in FORMATS if wire.lists_models(path, request.headers)), None)
                 if lister is None:
@@ -255,12 +262,25 @@ class ModelServer:
         response_id = f"resp-{next(self._ids)}"
         if "json_body" in turn.quirks:
             return _send(request, writer, 200, wire.whole(turn, asked, response_id))
+        if wire is responses and asked.get("background"):
+            self.kept.keep(response_id, turn, asked, wire.key(request.headers))
+        return await self._stream(request, reader, writer, _chunked(wire.frames(turn, asked, response_id), turn.write))
+
+    async def _look_up(self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Answer for a response that is kept."""
+        found = self.kept.answer(request.method, request.path, request.query, responses.key(request.headers))
+        if isinstance(found, tuple):
+            return _send(request, writer, *found)
+        return await self._stream(request, reader, writer, _chunked(found, 0))
+
+    async def _stream(
+        self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, play: Iterator[Frame]
+    ) -> bool:
         request.status = 200
         writer.write(
             b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nCache-Control: no-cache\r\n"
             b"X-Request-Id: req_%d\r\nTransfer-Encoding: chunked\r\n\r\n" % next(self._ids)
         )
-        play = _chunked(wire.frames(turn, asked, response_id), turn.write)
         if not await self._pacer.play(play, reader, writer.transport):
             request.disconnected.set()
             return False

@@ -19,7 +19,7 @@ from tests.fakes.strict import check_strings, must, objection_to
 _FIELDS = {
     "model", "instructions", "input", "tools", "tool_choice", "parallel_tool_calls", "reasoning", "text", "include",
     "max_output_tokens", "temperature", "top_p", "service_tier", "store", "stream", "stream_options", "metadata",
-    "prompt_cache_key", "safety_identifier", "truncation", "previous_response_id",
+    "prompt_cache_key", "safety_identifier", "truncation", "previous_response_id", "background",
 }  # fmt: skip
 _ITEM_FIELDS = {
     "message": {"type", "id", "status", "role", "content", "phase"},
@@ -84,8 +84,9 @@ def _check(request: Any) -> None:
     check_strings(request)
     must(isinstance(request.get("instructions", "-"), str), "Invalid type for 'instructions'.")
     must(request.get("instructions", "-"), "'instructions' is empty.")
-    # Nothing is kept here, so nothing can be looked up.
+    # Nothing is kept here for longer than an answer takes (kept_responses.py), so nothing can be looked up.
     must(request.get("store") is False, "This server stores nothing: 'store' must be false.")
+    must(isinstance(request.get("background", False), bool), "Invalid type for 'background'.")
     must("previous_response_id" not in request, "Previous response not found.")
     must(isinstance(request.get("stream", False), bool), "Invalid type for 'stream'.")
     include = request.get("include", [])
@@ -292,9 +293,10 @@ def frames(turn: Turn, request: Any, response_id: str) -> Iterator[Frame]:
     return paced(turn, _events(turn, request, response_id), _failure(turn, request, response_id))
 
 
-def whole(turn: Turn, request: Any, response_id: str) -> bytes:
-    items = _items(turn, request, response_id)
-    return json.dumps(_response(turn, request, response_id, items=items)).encode()
+def whole(turn: Turn, request: Any, response_id: str, status: str = "") -> bytes:
+    """With a `status`, as it is before its end."""
+    items = [] if status else _items(turn, request, response_id)
+    return json.dumps(_response(turn, request, response_id, status=status, items=items)).encode()
 
 
 def _failure(turn: Turn, request: Any, response_id: str) -> bytes:
@@ -321,7 +323,7 @@ def _response(
         "object": "response",
         "created_at": 1_790_000_000,
         "status": status,
-        "background": False,
+        "background": request.get("background", False),
         "completed_at": 1_790_000_001 if status == "completed" else None,
         "error": None,
         "incomplete_details": {"reason": cut} if status == "incomplete" else None,
@@ -415,7 +417,12 @@ def _events(turn: Turn, request: Mapping[str, Any], response_id: str) -> Iterato
         )
 
     begun = _response(turn, request, response_id, status="in_progress", items=[])
-    waiting += [event("response.created", response=begun), event("response.in_progress", response=begun)]
+    if request.get("background"):
+        queued = begun | {"status": "queued"}
+        waiting += [event("response.created", response=queued), event("response.queued", response=queued)]
+    else:
+        waiting.append(event("response.created", response=begun))
+    waiting.append(event("response.in_progress", response=begun))
     items = _items(turn, request, response_id)
     opened = False
     for number, item in enumerate(items):

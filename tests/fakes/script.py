@@ -36,7 +36,7 @@ Quirk = Literal[
     "rejects_stream_options", "no_finish_reason", "surrogate_halves",
     # of Responses: what is left out, what is too much, how a failure is told, and what is refused
     "no_deltas", "no_added", "no_item_done", "no_encrypted", "null_fields", "commentary",
-    "flat_error", "failed_event", "rejects_include", "stale_reasoning",
+    "flat_error", "failed_event", "rejects_include", "rejects_background", "stale_reasoning",
     # of Messages: more and other blocks than words, thoughts and calls
     "redacted_thinking", "trailing_thought", "interleaved", "server_tool", "blank_text", "caller",
     "unknown_events", "unknown_delta",

@@ -65,6 +65,8 @@ class Answer(abc.ABC):
 
     def __init__(self) -> None:
         self.response_id = ""
+        #: Whether the provider goes on with it when nobody listens, so that it can be fetched.
+        self.is_kept = False
         self.model = ""
         self.usage = Usage()
         self.native_reason = ""

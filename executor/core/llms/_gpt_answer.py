@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +23,7 @@ from executor.core.llms._json import clean, dumps
 from executor.core.messages import JsonDict, Usage
 
 _BETWEEN = "\n\n"
+_ID = re.compile(r"[A-Za-z0-9_-]{1,120}")
 
 
 class GptAnswer(Answer):
@@ -54,7 +56,9 @@ class GptAnswer(Answer):
             if isinstance(response, dict):
                 self.response_id = clean(str(response.get("id") or ""))[:200]
                 self.model = clean(str(response.get("model") or ""))[:200]
-            yield Started(self.response_id, self.model)
+                # An id becomes a part of an address when it is fetched.
+                self.is_kept = response.get("background") is True and bool(_ID.fullmatch(self.response_id))
+            yield Started(self.response_id, self.model, self.is_kept)
         match data.get("type"):
             case "response.output_text.delta":
                 yield from self._take_text(data.get("delta"))

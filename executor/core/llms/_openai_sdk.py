@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class OpenAiSdk:
-    """Posts ready bodies to one address with one key, over the connections of the running event loop."""
+    """Asks one address with one key, over the connections of the running event loop."""
 
     def __init__(self, base_url: str, api_key: str, allowed_hosts: frozenset[str] | None) -> None:
         self._base_url = base_url
@@ -35,6 +35,20 @@ class OpenAiSdk:
             cast_to=httpx2.Response,
             content=dumps(body),
             options={"timeout": timeouts},
+            stream=True,
+            stream_cls=_stream_class(),
+        )
+        assert isinstance(response, httpx2.Response)
+        return response
+
+    async def get(self, path: str, query: JsonDict, timeouts: httpx2.Timeout) -> httpx2.Response:
+        """As `post`."""
+        import httpx2
+
+        response: Any = await self._client().get(
+            path,
+            cast_to=httpx2.Response,
+            options={"timeout": timeouts, "params": query},
             stream=True,
             stream_cls=_stream_class(),
         )

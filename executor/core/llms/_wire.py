@@ -12,7 +12,7 @@ import asyncio
 import hashlib
 import json
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from urllib.parse import urlsplit
@@ -56,6 +56,10 @@ class Refusal(NamedTuple):
     status: int
     body: Any
     headers: Mapping[str, str]
+
+
+#: Sends a request and returns the response, its status checked and its body unread. Raises what the SDK raises.
+Request = Callable[["httpx2.Timeout"], Awaitable["httpx2.Response"]]
 
 
 class WireLlm(BaseLlm):
@@ -121,11 +125,13 @@ class WireLlm(BaseLlm):
         self._refuse_problems({name: value for name, value in parameters.items() if name != RESPONSE_SCHEMA})
         if problem := schema_problem(parameters.get(RESPONSE_SCHEMA)):
             raise ValueError(problem)
-        return self._stream(messages, tools, {**self.parameters, **parameters})
+        asked = {**self.parameters, **parameters}
+        return self._answered(lambda timeouts: self._post(self.request_body(messages, tools, asked), timeouts), asked)
 
-    async def _stream(
-        self, messages: Sequence[Message], tools: Sequence[ToolSpec], parameters: dict[str, Any]
+    async def _answered(
+        self, request: Request, parameters: dict[str, Any], kept: str = ""
     ) -> AsyncGenerator[ModelEvent, None]:
+        """The events of what the server answers to `request`; with `kept`, that fetches the response with this id."""
         idle_timeout = float(parameters.get("idle_timeout") or IDLE_TIMEOUT)
         answer = self._new_answer()
         error: LLMError | None = None
@@ -133,7 +139,7 @@ class WireLlm(BaseLlm):
             if not self._api_key.isascii() or not self._api_key.isprintable():
                 raise LLMError("auth", "The key has characters in it that no key has. Enter it again.")
             await _import(self.sdk)
-            response = await self._open(self.request_body(messages, tools, parameters), idle_timeout)
+            response = await request(_timeouts(idle_timeout))
             try:
                 async for event in _read(response, answer, self._api_key):
                     yield event
@@ -141,6 +147,9 @@ class WireLlm(BaseLlm):
                 await response.aclose()
         except Exception as problem:
             error = self._explain(problem, idle_timeout)
+            kept = answer.response_id if answer.is_kept else kept
+            if answer.complete or isinstance(problem, BrokenOff) or error.kind == "expired":
+                kept = ""  # To fetch it once more would give the same.
         # The last event comes when the connection is already given back, so nothing depends on who closes the iterator.
         if error is None:
             yield self._finished(answer)
@@ -149,13 +158,7 @@ class WireLlm(BaseLlm):
                 yield event
             if answer.shown:
                 error.mark_partial()
-            yield Failed(error, answer.message() if answer.message_parts() else None, answer.usage)
-
-    async def _open(self, body: JsonDict, idle_timeout: float) -> httpx2.Response:
-        import httpx2
-
-        timeouts = httpx2.Timeout(connect=CONNECT_TIMEOUT, read=idle_timeout, write=30, pool=CONNECT_TIMEOUT)
-        return await self._post(body, timeouts)
+            yield Failed(error, answer.message() if answer.message_parts() else None, answer.usage, kept)
 
     async def aclose(self) -> None:
         await close_http_client()
@@ -171,7 +174,7 @@ class WireLlm(BaseLlm):
             async with asyncio.timeout(LIST_TIMEOUT + CONNECT_TIMEOUT):
                 response = await http.send(asked, stream=True)
                 try:
-                    text = (await _rest(response.aiter_bytes(), MAX_LIST_BYTES)).decode("utf-8", "replace")
+                    text = (await rest_of(response.aiter_bytes(), MAX_LIST_BYTES)).decode("utf-8", "replace")
                 finally:
                     await response.aclose()
                 # A long list takes its time, and other answers are being read on this loop.
@@ -219,6 +222,12 @@ class WireLlm(BaseLlm):
         if native is None or not self._is_ours(native) or native.digest != message.digest():
             return None
         return native.items
+
+
+def _timeouts(idle_timeout: float) -> httpx2.Timeout:
+    import httpx2
+
+    return httpx2.Timeout(connect=CONNECT_TIMEOUT, read=idle_timeout, write=30, pool=CONNECT_TIMEOUT)
 
 
 async def _import(package: str) -> None:
@@ -284,7 +293,7 @@ async def _read(response: httpx2.Response, answer: Answer, secret: str) -> Async
             head += chunk or b""
             begin = head.lstrip(b"\xef\xbb\xbf \t\r\n")
             if begin[:1] in (b"{", b"[", b"<"):
-                for event in answer.whole(_whole(head + await _rest(body), secret)):
+                for event in answer.whole(_whole(head + await rest_of(body), secret)):
                     yield event
                 if not answer.complete:
                     raise LLMError("protocol", "The model's server answered without an answer in it.")
@@ -320,7 +329,8 @@ def _decode(decoder: SseDecoder, chunk: bytes) -> list[bytes]:
         raise LLMError("protocol", f"The model's server sent too much at once: {error}.") from None
 
 
-async def _rest(body: AsyncIterator[bytes], most: int = MAX_EVENT_BYTES) -> bytes:
+async def rest_of(body: AsyncIterator[bytes], most: int = MAX_EVENT_BYTES) -> bytes:
+    """All that is still to come. Raises LLMError for more than `most` bytes."""
     parts: list[bytes] = []
     size = 0
     async for part in body:

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from executor.core.errors import expired
 from executor.core.events import Failed, Finished, ModelEvent
 from executor.core.llms.parameters import Parameter, problems
 from executor.core.messages import Message, ToolSpec
@@ -60,8 +61,16 @@ class BaseLlm(abc.ABC):
         """Ask, and yield what comes: see `executor.core.events`.
 
         Ends with exactly one `Finished` or `Failed`; only `asyncio.CancelledError` is ever raised. Closing the iterator
-        ends the request at the provider.
+        ends the request at the provider, unless it keeps the response (`Started.is_kept`).
         """
+
+    async def resume(self, response_id: str, **parameters: Any) -> AsyncGenerator[ModelEvent, None]:
+        """The answer to a question that was asked before, if the provider keeps it: from its first event, as `stream`
+        has it. Fails with "expired" where it is gone; most providers keep nothing."""
+        yield Failed(expired())
+
+    async def cancel(self, response_id: str) -> None:  # noqa: B027  (most providers keep nothing)
+        """End a kept response at the provider, as far as that can be done: raises nothing."""
 
     async def generate_content_async(self, messages: Sequence[Message], **kwargs: Any) -> Finished:
         """The whole answer at once. Raises `LLMError`."""

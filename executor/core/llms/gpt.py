@@ -1,14 +1,19 @@
 """OpenAI's models by the Responses API, without any state there: the whole conversation goes out each time.
 
+With `keep_response` a single answer is kept there while it is written, and a few minutes longer: see `_gpt_kept.py`.
+
 The wire format is https://platform.openai.com/docs/api-reference/responses. Chat Completions refuses functions together
 with reasoning from GPT-5.4 on, so this is the way to ask OpenAI; `openai_compatible` is for everybody else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import AsyncGenerator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from executor.core.events import ModelEvent
+from executor.core.llms import _gpt_kept
 from executor.core.llms._answer import Answer
 from executor.core.llms._gpt_answer import GptAnswer, without_ids
 from executor.core.llms._json import dumps
@@ -22,6 +27,8 @@ from executor.core.messages import JsonDict, Message, ToolCall, ToolSpec
 
 if TYPE_CHECKING:
     import httpx2
+
+logger = logging.getLogger(__name__)
 
 _ENCRYPTED_REASONING = "reasoning.encrypted_content"
 
@@ -63,7 +70,13 @@ class Gpt(WireLlm):
             "What OpenAI offers in speed and price: flex is slow and cheap, priority and fast cost more.",
             choices=("auto", "default", "flex", "scale", "priority", "fast", "ultrafast"),
         ),
-        # What would make OpenAI keep or look up anything is not to be had.
+        Parameter(
+            "keep_response",
+            "flag",
+            "OpenAI keeps each answer for about ten minutes. When a connection or a worker breaks off in the middle of "
+            "one, it is fetched, not paid for twice. First words may come a little later.",
+        ),
+        # What would make OpenAI keep or look up anything else is not to be had.
         extra(
             "model", "instructions", "input", "tools", "stream", "store", "include", "reasoning", "text", "background",
             "previous_response_id", "conversation",
@@ -75,6 +88,7 @@ class Gpt(WireLlm):
         super().__init__(endpoint, **parameters)
         self._sdk = OpenAiSdk(self._base_url, self._api_key, endpoint.allowed_hosts)
         self._asks_for_reasoning = True
+        self._may_be_kept = True
 
     @classmethod
     def check_parameters(cls, parameters: dict[str, Any]) -> list[str]:
@@ -115,6 +129,8 @@ class Gpt(WireLlm):
         if self._asks_for_reasoning:
             body["include"] = [_ENCRYPTED_REASONING]
         body |= {"store": False, "stream": True}
+        if parameters.get("keep_response") and self._may_be_kept:
+            body["background"] = True
         return body | (parameters.get("extra") or {})
 
     def _items(self, turn: UserTurn | AssistantTurn) -> list[JsonDict]:
@@ -149,6 +165,20 @@ class Gpt(WireLlm):
                     raise
                 body = mended
 
+    def resume(self, response_id: str, **parameters: Any) -> AsyncGenerator[ModelEvent, None]:
+        include = [_ENCRYPTED_REASONING] if self._asks_for_reasoning else []
+        return self._answered(
+            lambda timeouts: _gpt_kept.fetch(self._sdk, response_id, include, timeouts),
+            {**self.parameters, **parameters},
+            response_id,
+        )
+
+    async def cancel(self, response_id: str) -> None:
+        try:
+            await _gpt_kept.cancel(self._sdk, response_id)
+        except Exception as problem:
+            logger.info("An answer that nobody waits for goes on at %s: %s", self._address, type(problem).__name__)
+
     def _mended(self, body: JsonDict, refused: Refusal) -> JsonDict | None:
         """The request without what the server refused, where the conversation can do without; else None."""
         if refused.status not in (400, 404):
@@ -158,6 +188,10 @@ class Gpt(WireLlm):
             # Said by models that do not reason.
             self._asks_for_reasoning = False
             return {name: value for name, value in body.items() if name != "include"}
+        if "background" in body and "background" in words:
+            # Not every server can do that, and some would have to store the answer for weeks.
+            self._may_be_kept = False
+            return {name: value for name, value in body.items() if name != "background"}
         # The key to past reasoning was changed there, or a gateway asks another account now. The conversation is not
         # to be lost for that; the model thinks anew.
         lost = "encrypted content for item" in words or "invalid_encrypted_content" in words
