@@ -22,6 +22,7 @@ from typing import Any
 POINTS = (
     *("claim", "recover", "begin_model", "save_partial", "finish_model", "fail_model", "ask", "wait"),
     *("start_tools", "decided", "transact", "finish_tool", "commit", "end", "postpone", "release", "take_in"),
+    *("accept", "take_up_model"),
 )
 #: Seconds after which a call that began is in the middle of what it does.
 IN_CALL = 0.03
@@ -37,6 +38,8 @@ RARE = (
     "wait",
     "decided",
     "take_in",
+    "accept",
+    "take_up_model",
 )
 
 

@@ -394,7 +394,8 @@ def _is_listed(step: Step, steps: Sequence[Step], answer: Step | None) -> bool:
     if step.kind != Step.Kind.MODEL:
         return True
     if step.status == Step.Status.FAILED:
-        return step.error_kind != "interrupted" and step is not answer
+        was_asked_again = step.error_kind == "interrupted" or (step.error_kind == "expired" and not step.text)
+        return not was_asked_again and step is not answer
     if step is answer or step.is_open:
         return bool(step.reasoning)
     return bool(step.reasoning or step.text)

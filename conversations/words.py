@@ -67,6 +67,7 @@ _FAILURES = {
     "timeout": "too slow",
     "connection": "not reached",
     "protocol": "not understood",
+    "expired": "its answer was not kept",
     "no_key": "no key",
 }
 

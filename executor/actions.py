@@ -17,7 +17,7 @@ from executor.core.messages import user as user_message
 from executor.declared import class_for, in_words, offer, read_given
 from executor.hints import notify_soon, wake
 from executor.lease import deadline_from_now, give_up
-from executor.models import ACTIVE, Agent, AgentVersion, DeclaredTask, DeclaredTaskVersion, Status, Task
+from executor.models import ACTIVE, OPEN, Agent, AgentVersion, DeclaredTask, DeclaredTaskVersion, Status, Step, Task
 from executor.owner import is_dead, owner_name
 from executor.statements import CLOSE_STEPS, WITHDRAW
 from executor.stored import clean_json
@@ -107,6 +107,7 @@ def stop(task: Task, by: Literal["person", "administrator", "expired"] = "person
             stop_requested_at=Now(),
         )
         if changed and not task.is_active:
+            _count_unanswered(task)
             CLOSE_STEPS.execute(task=task.pk, partial="")
             WITHDRAW.execute(task=task.pk)
             _close_up(task)
@@ -114,6 +115,12 @@ def stop(task: Task, by: Literal["person", "administrator", "expired"] = "person
     if changed or ended:
         _wake_followers(task)
     return changed or ended
+
+
+def _count_unanswered(task: Task) -> None:
+    """An answer that its provider keeps and that nobody will fetch has to be paid for: nobody knows how much."""
+    if asked := task.steps.filter(kind=Step.Kind.MODEL, status__in=OPEN).count():
+        Task.objects.filter(pk=task.pk).update(unpriced_calls=F("unpriced_calls") + asked)
 
 
 def _close_up(task: Task) -> None:

@@ -73,6 +73,10 @@ class DeclaredJournal(Journal):
             if not Step.objects.filter(task=self.task_id, kind=Step.Kind.NOTE).exists():
                 self._add(kind=Step.Kind.NOTE, status=Step.Status.DONE, text=clean(text), ended_at=Now())
 
+    def _can_be_fetched(self, asked: Step) -> bool:
+        """The step is begun again, and asks what it asks then."""
+        return False
+
     def _note_failure(self, error: TaskExecutionError) -> None:
         super()._note_failure(error)
         self._fail_step(error)

@@ -38,9 +38,11 @@ from executor.models import Decision, OnUnknown, Status, Step, Task
 from executor.prepared import Param, Select, Statement
 from executor.queue import UNBEGUN, take_out
 from executor.statements import (
+    ACCEPT,
     ADD_CALL,
     BEGIN_MODEL,
     BEGUN_CALLS,
+    BREAK_OFF,
     CHECKPOINT,
     CLOSE_QUESTIONS,
     CLOSE_STEPS,
@@ -49,11 +51,12 @@ from executor.statements import (
     FINISH_CALL,
     FINISH_MODEL,
     HOLD,
-    INTERRUPT_QUESTIONS,
+    LEAVE_MODEL,
     OPEN_QUESTIONS,
     PRICE,
     SAVE_PARTIAL,
     START_CALL,
+    TAKE_UP_MODEL,
     WITHDRAW,
 )
 from executor.stored import clean, clean_json, digest
@@ -115,6 +118,8 @@ class Journal:
         self._noted: list[Callable[[], object]] = []
         self._calls: dict[str, tuple[int, str]] = {}  # Seq and effect of the calls at hand.
         self._transacted: set[str] = set()  # Calls of which the result is on record already.
+        #: The question that an earlier acquisition left behind, whose answer its provider keeps.
+        self.kept: Step | None = None
 
     @property
     def seconds_left(self) -> float | None:
@@ -228,6 +233,27 @@ class Journal:
             api_key=self.source.api_key_id,
             asked_bytes=self._meter.asked_bytes or None,
         )
+
+    def accept(self, seq: int, response_id: str) -> None:
+        """The provider keeps the response to this question: whoever takes the task over can fetch it."""
+        self._note(ACCEPT, seq=seq, response_id=response_id)
+        self.commit()
+
+    def take_up_model(self) -> Step | None:
+        """The question that was left behind, if `source` asked it: it is ours now. If another model or another key did,
+        nobody can fetch its answer."""
+        kept, self.kept = self.kept, None
+        if kept is None:
+            return None
+        source, config = self.source, self.source.config
+        asked_by = (kept.name, kept.provider, kept.model, kept.api_key_id)
+        is_ours = asked_by == (source.name, config.provider, config.model, source.api_key_id)
+        with self._transaction():
+            if is_ours:
+                TAKE_UP_MODEL.execute(task=self.task_id, seq=kept.seq, fence=self.fence)
+            else:
+                self._break_off([kept])
+        return kept if is_ours else None
 
     def save_partial(self, seq: int, text: str, reasoning: str) -> None:
         """What has been said so far, for whoever looks after a crash."""
@@ -575,15 +601,25 @@ class Journal:
         return values
 
     def _price_open(self) -> None:
-        """What was asked and is not waited for any more. An earlier acquisition may have asked, or a model that took
-        over then: its step says whose it was."""
+        """What was asked and is not waited for any more."""
         self._meter.give_back()
-        questions = OPEN_QUESTIONS.all(task=self.task_id)
+        self._write_price(PRICE, OPEN_QUESTIONS.all(task=self.task_id))
+
+    def _break_off(self, questions: Sequence[Step]) -> None:
+        """Nobody writes or fetches their answers."""
+        self._write_price(BREAK_OFF, questions)
+
+    def _write_price(self, statement: Statement, questions: Sequence[Step]) -> None:
+        """An earlier acquisition may have asked, or a model that took over then: the step says whose it was."""
         for step in questions:
             cost = self._meter.price(step, self.source.config, is_own=step.name == self.source.name)
-            PRICE.execute(task=self.task_id, seq=step.seq, cost=cost)
+            statement.execute(task=self.task_id, seq=step.seq, cost=cost)
         if questions:
             self._meter.recount()
+
+    def _can_be_fetched(self, asked: Step) -> bool:
+        """By the next acquisition, which asks the agent's own model first: not of one that took over."""
+        return asked.kind == Step.Kind.MODEL and bool(asked.response_id) and not asked.name
 
     def _checkpoint(self, seq: int, spent: Spent) -> None:
         self._note(CHECKPOINT, seq=seq, counters=spent.to_json())
@@ -609,8 +645,12 @@ class Journal:
 
     def _settle(self) -> list[str]:
         """Leave nothing started that nobody works on. Returns the names of the functions that may have run."""
-        self._price_open()
-        INTERRUPT_QUESTIONS.execute(task=self.task_id)
+        self._meter.give_back()
+        questions = OPEN_QUESTIONS.all(task=self.task_id)
+        self.kept = next((step for step in questions if self._can_be_fetched(step)), None)
+        if self.kept and self.kept.status == Step.Status.STARTED:
+            LEAVE_MODEL.execute(task=self.task_id, seq=self.kept.seq)
+        self._break_off([step for step in questions if step is not self.kept])
         if not BEGUN_CALLS.all(task=self.task_id):
             return []
         started = Step.objects.filter(task=self.task_id, kind=Step.Kind.TOOL, status=Step.Status.STARTED)

@@ -32,6 +32,7 @@ from executor.core.events import (
     ModelRetried,
     PersonAsked,
     ReasoningDelta,
+    Started,
     TextDelta,
     ToolFinished,
     ToolsStarted,
@@ -53,6 +54,7 @@ from executor.declared_run import RecordLost, RowRecord
 from executor.hints import notify
 from executor.history import transcript
 from executor.journal import MAX_STALLED_ATTEMPTS, Journal, Source
+from executor.kept import Kept
 from executor.lease import LeaseLost
 from executor.live import Publisher
 from executor.models import Agent, OnUnknown, Status, Step
@@ -89,6 +91,8 @@ class Run:
         self._stream = publisher.open(journal.task_id, journal.fence, lambda: self.interrupt(Interruption.LOST))
         self._interruption: Interruption | None = None
         self._asking = False
+        self._llm: BaseLlm | None = None  # Who is asked.
+        self._kept: Kept | None = None  # The response that is being written, if its provider keeps it.
         self._closing = False
         self._steered = False  # The person may want to say something before the next question.
         self._begun = False  # The next question is on record already.
@@ -216,15 +220,15 @@ class Run:
         journal.source = source
         agreements, messages, llm, self._used = await in_database(_what_stands, journal, source)
         toolset = self._toolset(journal.config, agreements)
-        self._asks(source)
-        self._begun = False
+        self._asks(source, llm)
+        kept = await self._taken_up(llm)
         try:
             if SUMMARISE in journal.task.allowed:
-                await self._follow(summarise(llm, messages), journal.spent, toolset)
+                await self._follow(summarise(llm, messages, kept), journal.spent, toolset)
             elif isinstance(journal, DeclaredJournal):
                 await self._work_through(journal, Worker(llm, toolset, journal.config.instructions), agreements)
             else:
-                await self._converse(TaskSolver(llm, toolset, limits=journal.limits), messages, toolset)
+                await self._converse(TaskSolver(llm, toolset, limits=journal.limits), messages, toolset, kept)
         except BaseException as error:
             await in_database(journal.commit)  # What was only noted has happened, whatever came after it.
             if isinstance(error, LLMError):
@@ -235,23 +239,25 @@ class Run:
         if self._used.api_key and self._used.api_key.check_problem:
             await in_database(accepted, self._used)
 
-    def _asks(self, source: Source) -> None:
+    def _asks(self, source: Source, llm: BaseLlm) -> None:
         """Whose model is asked from now on."""
-        key = self._used.api_key
+        self._llm, key = llm, self._used.api_key
         self.journal.source = replace(source, api_key_id=key.pk if key else None)
 
     def _toolset(self, config: AgentConfig, agreements: Agreements) -> Toolset:
         journal = self.journal
         return Toolset(config, journal.task.user_id, self.task_id, agreements, self._transact, journal.make_sure)
 
-    async def _converse(self, solver: TaskSolver, messages: Sequence[Message], toolset: Toolset) -> None:
-        """The agent loop over what was said so far, and anew over what the person says meanwhile."""
+    async def _converse(self, solver: TaskSolver, messages: Sequence[Message], toolset: Toolset, kept: str) -> None:
+        """The agent loop over what was said so far, and anew over what the person says meanwhile. For `kept`, see
+        `solve`."""
         config = self.journal.config
         while True:
             spent = self.journal.spent
             try:
-                return await self._follow(solver.run(messages, spent, config.response_schema), spent, toolset)
+                return await self._follow(solver.run(messages, spent, config.response_schema, kept), spent, toolset)
             except Steered:  # What was said is in the rows.
+                kept = ""
                 messages = await in_database(transcript, self.journal.task, config.instructions)
 
     async def _follow(self, solving: AsyncGenerator[LoopEvent, None], spent: Spent, toolset: Toolset) -> None:
@@ -265,7 +271,7 @@ class Run:
 
         async def hire(step: TaskStep) -> Worker:
             nonlocal toolset
-            journal.source, self._used = source, used
+            journal.source, self._used, self._llm = source, used, own.llm
             who = await self._hired(step, own, agreements)
             toolset = who.tools
             return who
@@ -297,7 +303,7 @@ class Run:
         if step.agent and not source.took_over:
             source = Source(await in_database(_named, journal, step.agent))
             llm, self._used = await in_database(_llm, journal, source)
-            self._asks(source)
+            self._asks(source, llm)
         config = replace(source.config, functions=step.functions) if step.functions else source.config
         return Worker(llm, self._toolset(config, agreements), source.config.instructions)
 
@@ -320,6 +326,9 @@ class Run:
                 self._mark_first_token()
                 self._stream.add_reasoning(text)
                 await self._save_partial()
+            case Started(response_id, is_kept=True) if self._kept is None and self._llm is not None:
+                self._kept = Kept(self._llm, response_id)
+                await in_database(self.journal.accept, self._seq, response_id)
             case ModelAsked(question):
                 if self._interruption is Interruption.HAND_OVER:
                     raise asyncio.CancelledError
@@ -327,24 +336,27 @@ class Run:
                 self._question_size = size(question, toolset.specs)
                 is_last = SUMMARISE in self.journal.task.allowed  # What is said now is for the task after it.
                 takes_in = self._steered and not is_last and not isinstance(self.journal, DeclaredJournal)
-                if takes_in and await self._take_in():
-                    raise Steered
                 if not self._begun:
+                    self._let_go()
+                    if takes_in and await self._take_in():
+                        raise Steered
                     await self._begin_step()
                 self._begun = False
             case ModelRetried(error, _, delay, begun, usage):
                 if begun:  # It stays on record; written with the beginning of the step that replaces it.
+                    self._let_go()
                     said = self._stream.text, self._stream.reasoning
                     self.journal.fail_model(self._seq, error, *said, usage, begun=True, later=True)
                     await self._begin_step()
                 self._stream.note(f"{error.message} Trying again in {delay:.0f} s." if delay >= 1 else error.message)
             case Finished():
-                self._asking = False
+                self._asking, self._kept = False, None
                 # Written with the beginning of its calls, or with the end.
                 self.journal.finish_model(self._seq, event, spent, toolset.functions, self._first_token_ms, later=True)
                 spent.cost = self.journal.spent.cost
             case Failed(error, _, usage):
                 self._asking = False
+                self._let_go()
                 said = self._stream.text, self._stream.reasoning
                 await in_database(self.journal.fail_model, self._seq, error, *said, usage, begun=error.partial)
                 self._close_step()
@@ -372,6 +384,21 @@ class Run:
                     function = toolset.functions.get(event.call.name)
                     if may_have_run(function, event.error_kind):
                         raise Doubtful([event.call.name])
+
+    async def _taken_up(self, llm: BaseLlm) -> str:
+        """The response to the question that was left behind, if `llm` can fetch it: its step is open then."""
+        self._begun = False
+        if not self.journal.kept or (kept := await in_database(self.journal.take_up_model)) is None:
+            return ""
+        self._begun, self._kept = True, Kept(llm, kept.response_id)
+        self._open_step(kept.seq)
+        return kept.response_id
+
+    def _let_go(self) -> None:
+        """Nobody waits any more for the response that is being written."""
+        if self._kept:
+            self._kept.let_go()
+            self._kept = None
 
     async def _begin_step(self) -> None:
         self._stream.close_step()
@@ -414,6 +441,7 @@ class Run:
     async def _wait_at_limit(self, error: LimitReached) -> list[UUID]:
         """Hold no worker until the person has said whether it may use more."""
         self._closing = True
+        self._let_go()
         is_aside, doubtful = await in_database(self.journal.wait_at_limit, error, self._stream.text)
         if is_aside:
             self._close_step()
@@ -456,6 +484,8 @@ class Run:
             case _:
                 self._closing = True
                 await in_database(self.journal.release)
+                if self.journal.kept is None:  # Nobody will fetch it.
+                    self._let_go()
                 self._stream.close_step()
                 self._stream.rows_changed()
                 return [self.task_id]
@@ -484,6 +514,7 @@ class Run:
         partial: str = "",
     ) -> list[UUID]:
         self._closing = True
+        self._let_go()
         waiting = await in_database(
             self.journal.end, status, error=error, stop_reason=stop_reason, partial=partial or self._stream.text
         )

@@ -27,6 +27,11 @@ def _step() -> QuerySet[Step]:
     return Step.objects.filter(task=Param("task"), seq=Param("seq"))
 
 
+def _questions() -> QuerySet[Step]:
+    """What was asked and has no answer yet."""
+    return Step.objects.filter(task=Param("task"), kind__in=ASKS, status__in=OPEN)
+
+
 def _call() -> QuerySet[Step]:
     return Step.objects.filter(task=Param("task"), call_id=Param("call_id"))
 
@@ -71,18 +76,9 @@ CLOSE_STEPS = update(
 
 #: A question that is not waited for any more, though its task is not over.
 CLOSE_QUESTIONS = update(
-    lambda: Step.objects.filter(task=Param("task"), kind__in=ASKS, status=Step.Status.STARTED),
+    _questions,
     status=Step.Status.CANCELLED,
     text=Coalesce(NullIf(Param("partial"), Value("", TextField())), F("text")),
-    ended_at=Now(),
-)
-
-#: … or that will be asked again.
-INTERRUPT_QUESTIONS = update(
-    lambda: Step.objects.filter(task=Param("task"), kind__in=ASKS, status=Step.Status.STARTED),
-    status=Step.Status.FAILED,
-    error_kind="interrupted",
-    error="The worker was interrupted.",
     ended_at=Now(),
 )
 
@@ -145,13 +141,26 @@ FAIL_MODEL = update(
 
 PRICE = update(_step, cost=Param("cost"))
 
-#: What was asked and has no answer yet.
-OPEN_QUESTIONS = Select(
-    lambda: (
-        Step.objects.filter(task=Param("task"), kind__in=ASKS, status=Step.Status.STARTED)
-        .order_by("seq")
-        .only("seq", "name", "provider", "model")
-    )
+_ASKED = ("seq", "kind", "status", "name", "provider", "model", "api_key", "response_id")
+OPEN_QUESTIONS = Select(lambda: _questions().order_by("seq").only(*_ASKED))
+
+#: The provider keeps the response, so somebody else can fetch it.
+ACCEPT = update(_step, response_id=Param("response_id"))
+
+#: Its worker ended. Until somebody fetches it, nobody works on it …
+LEAVE_MODEL = update(_step, status=Step.Status.PENDING, attempt=F("attempt") + 1)
+
+#: … which they do from now on.
+TAKE_UP_MODEL = update(_step, status=Step.Status.STARTED, fence=Param("fence"))
+
+#: There is half an answer at the most, and there will not be more.
+BREAK_OFF = update(
+    _step,
+    status=Step.Status.FAILED,
+    error_kind="interrupted",
+    error="The worker was interrupted.",
+    cost=Param("cost"),
+    ended_at=Now(),
 )
 
 # --- functions -------------------------------------------------------------------------------------------------------

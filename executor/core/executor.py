@@ -354,8 +354,13 @@ class TaskSolver(TaskExecutor):
         return await self.execute({"problem": problem})
 
     def run(
-        self, transcript: Sequence[Message], spent: Spent | None = None, schema: dict[str, Any] | None = None
+        self,
+        transcript: Sequence[Message],
+        spent: Spent | None = None,
+        schema: dict[str, Any] | None = None,
+        kept: str = "",
     ) -> AsyncGenerator[LoopEvent, None]:
         """The loop over `transcript`, from wherever that stands, to an answer that fits `schema`. `spent` is counted up
-        in place."""
-        return solve(self.llm, self.tools, transcript, self.limits, spent if spent is not None else Spent(), schema)
+        in place. `kept`: see `solve`."""
+        spent = spent if spent is not None else Spent()
+        return solve(self.llm, self.tools, transcript, self.limits, spent, schema, kept)

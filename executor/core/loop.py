@@ -58,12 +58,14 @@ async def solve(
     limits: Limits,
     spent: Spent,
     schema: dict[str, Any] | None = None,
+    kept: str = "",
 ) -> AsyncGenerator[LoopEvent, None]:
     """Run the loop; the last event is a `Finished` without calls, or there is none where the transcript ends with such
     an answer. It also ends where nothing can be done until a person has decided something: `PersonAsked` and open
     `ToolFinished` say what. `spent` is counted up in place.
 
-    With a `schema` (JSON Schema) an answer counts only if it fits. If it does not, the model is told why.
+    With a `schema` (JSON Schema) an answer counts only if it fits. If it does not, the model is told why. `kept` is the
+    response to the first question if that was asked before and the provider keeps it (`BaseLlm.resume`).
 
     Raises LLMError when the model does not answer, ResponseInvalid when it does not come up with an answer that fits,
     LimitReached before a question or calls that would be too many, and GoingInCircles.
@@ -93,7 +95,7 @@ async def solve(
         answered = False
         question = guard.steer(with_corrections(transcript, schema) if schema else transcript)
         yield ModelAsked(question)
-        async with aclosing(stream_with_retry(llm, question, tools.specs, **demanded)) as events:
+        async with aclosing(stream_with_retry(llm, question, tools.specs, kept=kept, **demanded)) as events:
             async for event in events:
                 if isinstance(event, Failed | ModelRetried):
                     spent.tokens += event.usage.total_tokens
@@ -106,6 +108,7 @@ async def solve(
                     spent.iterations += 1
                     spent.tokens += event.usage.total_tokens
                 yield event
+        kept = ""
         if not answered:
             raise LLMError("protocol", "The model's stream ended without an answer.")
 

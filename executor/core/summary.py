@@ -18,11 +18,14 @@ ASKED = (
 )
 
 
-async def summarise(llm: BaseLlm, transcript: Sequence[Message]) -> AsyncGenerator[LoopEvent, None]:
-    """Ask once, without functions. The last event is a `Finished` without calls. Raises LLMError."""
+async def summarise(llm: BaseLlm, transcript: Sequence[Message], kept: str = "") -> AsyncGenerator[LoopEvent, None]:
+    """Ask once, without functions. The last event is a `Finished` without calls. Raises LLMError.
+
+    `kept`: see `solve`.
+    """
     question = [*map(_told, transcript), user(ASKED)]
     yield ModelAsked(question)
-    async with aclosing(stream_with_retry(llm, question)) as events:
+    async with aclosing(stream_with_retry(llm, question, kept=kept)) as events:
         async for event in events:
             if isinstance(event, Finished):
                 said = tuple(part for part in event.message.parts if not isinstance(part, ToolCall))

@@ -415,6 +415,35 @@ async def test_an_attempt_that_is_started_over_doubles_nothing(scene: Scene) -> 
     await scene.is_quiet()
 
 
+@pytest.mark.parametrize("how", ["dies", "hands over"])
+async def test_an_answer_that_is_kept_stays_on_the_page_until_it_goes_on(scene: Scene, how: str) -> None:
+    turn = await scene.send("Hello")
+    viewer = await scene.watch(turn.conversation)
+    work = await scene.work(turn.task)
+    await work.ask()
+    await work.is_kept()
+    work.say("One.\n\nTwo.\n\nThr")
+    await scene.is_quiet(work)
+    if how == "dies":
+        await work.leave()
+        await db(Task.objects.filter(pk=turn.task_id).update, lease_until="2001-01-01T00:00Z")
+    else:
+        await work.hand_over()
+        await scene.is_quiet()
+    other = await scene.work(turn.task)
+    await scene.is_quiet()
+    assert viewer.page.text(".answer") == "One. Two. Thr"
+    await other.fetch()
+    other.say("One.\n\nTwo.\n\nThree")
+    await scene.is_quiet(other)
+    assert viewer.page.text(".answer") == "One. Two. Three"
+    other.say(".")
+    await other.finish()
+    await other.end()
+    await scene.is_quiet()
+    assert viewer.page.text(".answer") == "One. Two. Three."
+
+
 async def test_a_worker_that_lost_its_task_is_not_heard(scene: Scene) -> None:
     turn = await scene.send("Hello")
     viewer = await scene.watch(turn.conversation)

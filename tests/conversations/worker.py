@@ -97,6 +97,17 @@ class Work:
         self.seq = await db(self.journal.begin_model)
         self.stream.open_step(self.seq)
 
+    async def is_kept(self) -> None:
+        """The provider goes on with the answer, whatever becomes of the worker."""
+        await db(self.journal.accept, self.seq, "resp_1")
+
+    async def fetch(self) -> None:
+        """What an earlier worker left is told again from its first word."""
+        step = await db(self.journal.take_up_model)
+        assert step is not None, "Nothing is kept."
+        self.seq = step.seq
+        self.stream.open_step(self.seq)
+
     def think(self, text: str) -> None:
         self.stream.add_reasoning(text)
 
@@ -157,6 +168,12 @@ class Work:
     async def wait(self) -> None:
         """Nobody works on it until somebody has decided."""
         assert await db(self.journal.wait)
+        self._close()
+        await notify(self.journal.task.user_id, self.journal.task_id)
+        await self.leave()
+
+    async def hand_over(self) -> None:
+        await db(self.journal.release)
         self._close()
         await notify(self.journal.task.user_id, self.journal.task_id)
         await self.leave()

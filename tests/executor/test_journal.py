@@ -163,6 +163,13 @@ def test_every_write_about_who_has_a_task_waits_its_turn_as_a_transaction_does(m
 
 # --- a worker that lost its task -------------------------------------------------------------------------------------
 
+
+def left_behind(journal: Journal, seq: int) -> Journal:
+    """The journal, as if it had found the question `seq`, whose answer is kept."""
+    journal.kept = Step.objects.get(task=journal.task_id, seq=seq)
+    return journal
+
+
 LATE = {
     "recover": lambda journal, seq, one: journal.recover(),
     "begin_model": lambda journal, seq, one: journal.begin_model(),
@@ -181,6 +188,8 @@ LATE = {
     "release": lambda journal, seq, one: journal.release(),
     "make_sure": lambda journal, seq, one: woken(journal).make_sure(),
     "take_in": lambda journal, seq, one: journal.take_in(),
+    "accept": lambda journal, seq, one: journal.accept(seq, "late"),
+    "take_up_model": lambda journal, seq, one: left_behind(journal, seq).take_up_model(),
 }
 
 

@@ -47,9 +47,14 @@ class KeptResponses:
         #: Seconds for which its events are told again, and for which it is there at all.
         self.streamed_for = 300.0
         self.kept_for = 600.0
+        #: Whether it says nothing to whoever wants to end one.
+        self.silent = False
 
     def matches(self, path: str) -> bool:
         return bool(_PATH.fullmatch(path))
+
+    def hangs(self, path: str) -> bool:
+        return self.silent and path.endswith("/cancel")
 
     def keep(self, id_: str, turn: Turn, request: Mapping[str, Any], key: str) -> None:
         turn = replace(turn, fault="") if turn.fault in _OF_THE_CONNECTION else turn

@@ -201,6 +201,9 @@ class ModelServer:
             case "POST", "/_reset":
                 self.reset()
                 return _send(request, writer, 200, b"{}")
+            case _, path if self.kept.hangs(path):
+                await self._pacer.play(_hang(), reader, writer.transport)
+                return False
             case _, path if self.kept.matches(path):
                 return await self._look_up(request, reader, writer)
             case "GET", path:

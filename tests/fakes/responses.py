@@ -290,7 +290,10 @@ def usage_of(turn: Turn, request: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def frames(turn: Turn, request: Any, response_id: str) -> Iterator[Frame]:
-    return paced(turn, _events(turn, request, response_id), _failure(turn, request, response_id))
+    events = _events(turn, request, response_id)
+    if request.get("background"):
+        yield 0, next(events)  # It is accepted at once, and written when there is time.
+    yield from paced(turn, events, _failure(turn, request, response_id))
 
 
 def whole(turn: Turn, request: Any, response_id: str, status: str = "") -> bytes:
@@ -403,7 +406,8 @@ def _call_id(call: Call, number: int, turn: Turn, response_id: str) -> str:
 
 
 def _events(turn: Turn, request: Mapping[str, Any], response_id: str) -> Iterator[bytes]:
-    """One piece up to the first delta, then one for each delta with what is before it, then the end."""
+    """One piece up to the first delta, then one for each delta with what is before it, then the end. In the background
+    there is one before all that."""
     wrap = Dialect(turn)
     sequence = 0
     waiting: list[bytes] = []
@@ -419,7 +423,7 @@ def _events(turn: Turn, request: Mapping[str, Any], response_id: str) -> Iterato
     begun = _response(turn, request, response_id, status="in_progress", items=[])
     if request.get("background"):
         queued = begun | {"status": "queued"}
-        waiting += [event("response.created", response=queued), event("response.queued", response=queued)]
+        yield event("response.created", response=queued) + event("response.queued", response=queued)
     else:
         waiting.append(event("response.created", response=begun))
     waiting.append(event("response.in_progress", response=begun))

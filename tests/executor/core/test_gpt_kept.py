@@ -83,8 +83,8 @@ async def test_a_response_is_kept_where_the_agent_wants_that_and_stored_in_no_ca
 ) -> None:
     plain = Gpt(Endpoint("gpt-test", model_server.base_url, "sk-alice"))
     model_server.script([Turn(text=WORDS)] * 2)
-    began = [(await ask(model, "Hi"))[0] for model in (llm, plain)]
-    assert [event.is_kept for event in began if isinstance(event, Started)] == [True, False]
+    began = [event for model in (llm, plain) for event in await ask(model, "Hi") if isinstance(event, Started)]
+    assert [event.is_kept for event in began] == [True, False]
     bodies = [request.body for request in model_server.asked]
     assert [(body["store"], body.get("background")) for body in bodies] == [(False, True), (False, None)]
     assert list(model_server.kept.by_id) == [began[0].response_id]
