@@ -57,6 +57,7 @@ def main() -> int:
             nursery = Nursery(site, folder, **site.more)
             try:
                 verdict, facts = play(site, server, nursery, seed, arguments)
+                facts["kept"] = models.kept.told()
             finally:
                 nursery.close()
         facts |= measure()
@@ -178,6 +179,7 @@ def report(seed: int, verdict: Any, facts: dict[str, Any]) -> None:
         ("kills", f"{sum(kills.values())} in {facts['seconds']:.0f} s ({words(kills)})"),
         ("other disturbances", f"{sum(facts['disturbances'].values())} ({words(facts['disturbances'])})"),
         ("people", words(facts["people"])),
+        ("answers that OpenAI kept", words(facts["kept"])),
         ("deaths at commits", words(facts["boundaries"])),
         ("at rest after", f"{facts['rest']:.1f} s"),
     ]

@@ -11,6 +11,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -49,9 +50,7 @@ class Flaky(ModelServer):
         said = [one for i, one in enumerate(messages) if i <= plan or one["role"] != "user"]
         turn = super()._turn(model, said)
         if self._random.random() < self.rate:
-            return Turn(
-                text="Half an answer that breaks off.", fault=self._random.choice(("drop", "500", "half_frame"))
-            )
+            return replace(turn, fault=self._random.choice(("drop", "500", "half_frame")), after=1)
         return turn
 
 
@@ -140,6 +139,7 @@ def add_people_and_agents(base: ModelServer) -> None:
             functions=FUNCTIONS,
             on_unknown=on_unknown,
             max_iterations=60,
+            parameters={"keep_response": True} if provider == "gpt" else {},
             position=position,
         )
 

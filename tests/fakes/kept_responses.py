@@ -50,6 +50,15 @@ class KeptResponses:
         #: Whether it says nothing to whoever wants to end one.
         self.silent = False
 
+    def told(self) -> dict[str, int]:
+        """How many there were, and what became of them."""
+        kept = list(self.by_id.values())
+        return {
+            "asked": len(kept),
+            "fetched": sum(response.fetched > 0 for response in kept),
+            "ended": sum(response.cancelled for response in kept),
+        }
+
     def matches(self, path: str) -> bool:
         return bool(_PATH.fullmatch(path))
 

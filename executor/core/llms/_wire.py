@@ -138,7 +138,7 @@ class WireLlm(BaseLlm):
         try:
             if not self._api_key.isascii() or not self._api_key.isprintable():
                 raise LLMError("auth", "The key has characters in it that no key has. Enter it again.")
-            await _import(self.sdk)
+            await import_package(self.sdk)
             response = await request(_timeouts(idle_timeout))
             try:
                 async for event in _read(response, answer, self._api_key):
@@ -230,7 +230,7 @@ def _timeouts(idle_timeout: float) -> httpx2.Timeout:
     return httpx2.Timeout(connect=CONNECT_TIMEOUT, read=idle_timeout, write=30, pool=CONNECT_TIMEOUT)
 
 
-async def _import(package: str) -> None:
+async def import_package(package: str) -> None:
     """Import what takes half a second beside the event loop, on which other answers are being read."""
     if package and package not in _imported:
         await asyncio.to_thread(import_module, package)

@@ -20,7 +20,7 @@ from executor.core.llms._json import dumps
 from executor.core.llms._openai_sdk import OpenAiSdk, refusal
 from executor.core.llms._strict_schema import is_strict
 from executor.core.llms._transcript import AssistantTurn, UserTurn, function_name, turns
-from executor.core.llms._wire import Refusal, WireLlm
+from executor.core.llms._wire import Refusal, WireLlm, import_package
 from executor.core.llms.base import Endpoint
 from executor.core.llms.parameters import IDLE_TIMEOUT, RESPONSE_SCHEMA, Parameter, extra
 from executor.core.messages import JsonDict, Message, ToolCall, ToolSpec
@@ -175,6 +175,7 @@ class Gpt(WireLlm):
 
     async def cancel(self, response_id: str) -> None:
         try:
+            await import_package(self.sdk)
             await _gpt_kept.cancel(self._sdk, response_id)
         except Exception as problem:
             logger.info("An answer that nobody waits for goes on at %s: %s", self._address, type(problem).__name__)
