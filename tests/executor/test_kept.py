@@ -12,10 +12,11 @@ from django.conf import settings
 
 from conversations.present import task_view
 from executor import actions
+from executor.core.errors import LimitReached
 from executor.database import in_database
 from executor.journal import Journal
 from executor.live import Publisher
-from executor.models import Agent, Step, Task
+from executor.models import Agent, Status, Step, Task
 from executor.run import Interruption, Run
 from tests.executor.conftest import MakeTask, claimed, taken_over, worker_dies
 from tests.executor.test_costs import told
@@ -207,7 +208,7 @@ def test_what_is_gone_is_asked_anew_and_nobody_knows_what_the_first_one_cost(
     assert len(model_server.asked) == 2
     assert told(task) == (Decimal("0.003"), 1)
     # As after every other crash, the person is not bothered with the half answer.
-    assert task_view(task, list(task.steps.order_by("seq"))).steps == ()
+    assert task_view(task, list(task.steps.order_by("seq")), every_step=True).steps == ()
 
 
 @pytest.mark.parametrize("other", ["key", "none", "first"])
@@ -317,16 +318,21 @@ def test_a_task_at_its_time_limit_ends_it_at_the_provider_too(make_task: MakeTas
     assert told(task) == (None, 1)
 
 
-@pytest.mark.parametrize("how", ["idle", "held by the dead"])
-def test_a_task_that_is_stopped_before_anybody_fetches_leaves_nothing_open(
+@pytest.mark.parametrize("how", ["idle", "held by the dead", "held by the next", "at a limit"])
+def test_a_task_that_ends_before_anybody_fetches_leaves_nothing_open(
     task: Task, model_server: ModelServer, how: str
 ) -> None:
     model_server.script([SLOW])
-    interrupted(claimed(task), handed_over if how == "idle" else killed)
-    if how != "idle":
-        worker_dies(task)
-    task.refresh_from_db()
-    assert actions.stop(task)
-    assert ended(task)[:2] == ("stopped", "person")
+    interrupted(claimed(task), killed if how == "held by the dead" else handed_over)
+    match how:
+        case "held by the next":
+            claimed(task).end(Status.STOPPED)
+        case "at a limit":
+            claimed(task).wait_at_limit(LimitReached("tokens", "Enough.", used=1, allowed=1))
+        case _:
+            worker_dies(task)
+            task.refresh_from_db()
+            assert actions.stop(task)
+    assert ended(task)[0] == ("waiting" if how == "at a limit" else "stopped")
     assert [status for _, status, _ in steps(task)] == ["cancelled"]
     assert told(task) == (None, 1)

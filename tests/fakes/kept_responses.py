@@ -84,6 +84,8 @@ class KeptResponses:
             kept.cancelled = kept.cancelled or age < _length(kept, id_)
             return 200, _state(kept, id_, age)
         kept.fetched += 1
+        # Whoever fetches it says anew what is to be in it.
+        kept = replace(kept, request={**kept.request, "include": asked.get("include[]", [])})
         if "rejects_include" in kept.turn.quirks and "include[]" in asked:
             return _refusal(400, "Encrypted content is not supported with this model.")
         if asked.get("stream") != ["true"]:
