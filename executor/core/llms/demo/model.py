@@ -26,8 +26,9 @@ from executor.core.llms.demo.planning import Goal, Past, Step, Want, next_step, 
 from executor.core.llms.demo.reading import LIMIT, Request
 from executor.core.llms.demo.skills import understand
 from executor.core.llms.demo.skills.help import Help
+from executor.core.llms.demo.steps import filled_in, step_question
 from executor.core.llms.demo.writing import clean
-from executor.core.llms.parameters import Parameter
+from executor.core.llms.parameters import RESPONSE_SCHEMA, Parameter
 from executor.core.messages import File, Message, ToolCall, ToolSpec, assistant
 from executor.core.summary import ASKED
 
@@ -58,7 +59,7 @@ class Demo(BaseLlm):
         pause = _seconds((self.parameters | parameters).get("pause", 0.02))
         yield Started(model="demo")
         try:
-            message = answer(messages, tools)
+            message = answer(messages, tools, parameters.get(RESPONSE_SCHEMA))
         except Exception as error:  # The contract of a stream: a fault of a skill is an answer too.
             logger.exception("The demonstration could not plan the next step")
             problem = f"The demonstration stumbled over this request ({type(error).__name__}). Put it differently."
@@ -76,14 +77,20 @@ class Demo(BaseLlm):
         yield Finished(message, "tool_calls" if message.tool_calls else "stop", model="demo")
 
 
-def answer(messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Message:
-    """The next assistant message: a function of the transcript and the functions at hand, and of nothing else."""
+def answer(messages: Sequence[Message], tools: Sequence[ToolSpec], schema: dict[str, Any] | None = None) -> Message:
+    """The next assistant message: a function of the transcript and the functions at hand, and of nothing else. With a
+    `schema` it is JSON of that form."""
     asked = [index for index, message in enumerate(messages) if message.role == "user"]
     if not asked:
         return assistant("Ask me something, and I will see which functions help.")
     if messages[-1].text == ASKED:
         return assistant(_summary(messages[:-1]))
     names = {spec.name for spec in tools}
+    step = step_question(messages[asked[-1]].text)
+    if schema:
+        said = (step_question(messages[index].text) for index in reversed(asked))  # The last may correct an answer.
+        known = next((question.known for question in said if question), {})
+        return assistant(json.dumps(filled_in(schema, known), ensure_ascii=False))
     all_rounds = rounds(messages)
     goals: tuple[Goal, ...] = ()
     # Each message is understood in the light of those before it: "and in miles?" goes on from what came before.
@@ -91,13 +98,17 @@ def answer(messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Message:
         past = Past(tuple(one for one in all_rounds if one.at < index))
         goals += (understand(Request.of(messages[index].text, goals, past)),)
     goal = goals[-1]
-    if isinstance(goal, Help):
+    if step and (step.wants(names) or isinstance(goal, Help) or not names):
+        if not step.wants(names):
+            return assistant(clean(step.written()))
+        goal = step
+    elif isinstance(goal, Help):
         goal = goal.given(names)
-    step = next_step(goal, past, [one for one in all_rounds if one.at > asked[-1]], names)
-    text = clean(step.say)
-    if not step.wants:
+    wanted = next_step(goal, past, [one for one in all_rounds if one.at > asked[-1]], names)
+    text = clean(wanted.say)
+    if not wanted.wants:
         text += _footer(messages[asked[-1]], first=len(asked) == 1, introduced=isinstance(goal, Help))
-    return assistant(text, *_calls(step, messages))
+    return assistant(text, *_calls(wanted, messages))
 
 
 def _summary(messages: Sequence[Message]) -> str:
