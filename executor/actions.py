@@ -21,6 +21,7 @@ from executor.models import ACTIVE, OPEN, Agent, AgentVersion, DeclaredTask, Dec
 from executor.owner import is_dead, owner_name
 from executor.statements import CLOSE_STEPS, WITHDRAW
 from executor.stored import clean_json
+from executor.sub_tasks import active_below, report
 from users.models import User
 
 RETRYABLE = Q(status__in=(Status.FAILED, Status.NEEDS_ATTENTION)) | Q(status=Status.STOPPED, stop_reason="person")
@@ -111,6 +112,9 @@ def stop(task: Task, by: Literal["person", "administrator", "expired"] = "person
             CLOSE_STEPS.execute(task=task.pk, partial="")
             WITHDRAW.execute(task=task.pk)
             _close_up(task)
+            report(task)
+    for below in active_below(task):
+        stop(below, by)
     ended = _end_for_its_worker(task)
     if changed or ended:
         _wake_followers(task)

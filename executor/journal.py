@@ -22,6 +22,7 @@ from django.db import DatabaseError, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
+from executor import sub_tasks
 from executor.accounts import DayLimits
 from executor.approvals import ALWAYS, GO, policy_for
 from executor.at_limit import details
@@ -34,7 +35,7 @@ from executor.core.retry import LONGEST_DELAY
 from executor.core.validation import ResponseInvalid
 from executor.lease import LEASE, LeaseLost, extend, give_back
 from executor.meter import NOTHING, Meter
-from executor.models import Decision, OnUnknown, Status, Step, Task
+from executor.models import ACTIVE, OPEN, Decision, OnUnknown, Status, Step, Task
 from executor.prepared import Param, Select, Statement
 from executor.queue import UNBEGUN, take_out
 from executor.statements import (
@@ -343,15 +344,40 @@ class Journal:
             },
         )
 
-    def wait(self) -> bool:
-        """Give the task back until somebody has decided. What it waits is not part of the time that it may take.
+    def give(self, wanted: Mapping[str, Sequence[Mapping[str, Any]] | str]) -> None:
+        """Give the tasks that answer these calls to other agents, as far as that was not done; instead of tasks, a
+        sentence says why there are none."""
+        with self._transaction():
+            for step in list(
+                Step.objects.filter(task=self.task_id, call_id__in=wanted, status__in=OPEN).order_by("seq")
+            ):
+                if step.status == Step.Status.PENDING:
+                    self._give(step, wanted[step.call_id or ""])
+                sub_tasks.answer(self.task, step.call_id or "")
 
-        False if everything has been decided by now, or it is being stopped: then it is still ours.
+    def _give(self, step: Step, wanted: Sequence[Mapping[str, Any]] | str) -> None:
+        begun = {"status": Step.Status.WAITING, "started_at": Now()}
+        try:
+            if isinstance(wanted, str):
+                raise sub_tasks.CannotGive(wanted)
+            sub_tasks.give(self.task, step.call_id or "", wanted)
+        except sub_tasks.CannotGive as refusal:
+            said = clean(str(refusal))
+            begun = {"status": Step.Status.FAILED, "result": said, "error": said[:500], "error_kind": "refused"}
+        Step.objects.filter(pk=step.pk).update(**begun)
+
+    def wait(self) -> bool:
+        """Give the task back until somebody has decided, or the tasks that it gave are over. What it waits is not part
+        of the time that it may take.
+
+        False if there is nothing to wait for by now, or it is being stopped: then it is still ours.
         """
         self._meter.counts["stalled_attempts"] = 0
         with self._transaction():
-            asked = Decision.objects.filter(task=self.task_id, status=Decision.Status.PENDING).exists()
-            return asked and self._put_aside(Status.WAITING, timedelta(0))
+            if Decision.objects.filter(task=self.task_id, status=Decision.Status.PENDING).exists():
+                return self._put_aside(Status.WAITING, timedelta(0))
+            awaited = self.task.sub_tasks.filter(status__in=ACTIVE).exists()
+            return awaited and self._put_aside(Status.AWAITING, timedelta(0))
 
     def wait_at_limit(self, error: LimitReached, partial: str = "") -> tuple[bool, list[str]]:
         """Give the task back until its person says whether it may use more. What is at work is settled as it is when a
@@ -497,6 +523,7 @@ class Journal:
             WITHDRAW.execute(task=self.task_id)
             if error is not None:
                 self._note_failure(error)
+            sub_tasks.report(self.task)
         return list(Task.objects.filter(previous=self.task_id, status=Status.QUEUED).values_list("pk", flat=True))
 
     def _note_failure(self, error: TaskExecutionError) -> None:

@@ -58,6 +58,7 @@ from executor.kept import Kept
 from executor.lease import LeaseLost
 from executor.live import Publisher
 from executor.models import Agent, OnUnknown, Status, Step
+from executor.sub_tasks import check_budget
 from executor.toolset import Toolset, may_have_run
 from tools.core.toolbox import Outcome
 
@@ -340,6 +341,8 @@ class Run:
                     self._let_go()
                     if takes_in and await self._take_in():
                         raise Steered
+                    if not self.journal.is_new:
+                        await in_database(check_budget, self.journal.task)
                     await self._begin_step()
                 self._begun = False
             case ModelRetried(error, _, delay, begun, usage):
@@ -362,7 +365,7 @@ class Run:
                 self._close_step()
             case PersonAsked(calls):
                 self._asked = True
-                await in_database(self.journal.ask, {call.id: toolset.question(call) for call in calls})
+                await self._ask(calls, toolset)
                 self._close_step()
                 await notify(self.journal.task.user_id, self.task_id)
             case ToolsStarted(calls):
@@ -399,6 +402,23 @@ class Run:
         if self._kept:
             self._kept.let_go()
             self._kept = None
+
+    async def _ask(self, calls: Sequence[ToolCall], toolset: Toolset) -> None:
+        """Those who answer these calls: a person, or other agents."""
+        kinds, wanted = {}, {}
+        for call in calls:
+            try:
+                tasks: list[dict[str, Any]] | str | None = toolset.tasks_of(call)
+            except ValueError as refusal:
+                tasks = str(refusal)
+            if tasks is None:
+                kinds[call.id] = toolset.question(call)
+            else:
+                wanted[call.id] = tasks
+        if wanted:
+            await in_database(self.journal.give, wanted)
+        if kinds:
+            await in_database(self.journal.ask, kinds)
 
     async def _begin_step(self) -> None:
         self._stream.close_step()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 from executor.approvals import Agreements, with_changes
@@ -76,6 +76,15 @@ class Toolset:
         if function is None or given is None:
             return False  # It cannot be run at all, which is for the model to be told.
         return self._agreements.must_wait(call.id, function, given)
+
+    def tasks_of(self, call: ToolCall) -> list[dict[str, Any]] | None:
+        """The tasks for other agents that answer a call which must wait; None if a person answers it. Raises ValueError
+        with a sentence for the model."""
+        function = self._functions[call.name]
+        if function.answered_by != "tasks":
+            return None
+        given = self._toolbox.given(call.name, call.arguments) or {}
+        return list(function.call(**given))
 
     def question(self, call: ToolCall) -> Decision.Kind:
         """What a person is asked about a call that must wait."""

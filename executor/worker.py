@@ -42,6 +42,7 @@ from executor.live import Publisher
 from executor.models import HELD, Status, Task, Worker
 from executor.owner import is_dead, owner_name
 from executor.run import Interruption, Run
+from executor.sub_tasks import find_forgotten
 
 logger = logging.getLogger(__name__)
 
@@ -270,6 +271,7 @@ class WorkerProcess:
             give_up(self.owner, fallen)
             self._fallen -= fallen
         expire()
+        find_forgotten()
         for owner in Task.objects.filter(status__in=HELD).order_by().values_list("owner", flat=True).distinct():
             if is_dead(owner):
                 give_up(owner)

