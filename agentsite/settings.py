@@ -179,6 +179,8 @@ MODEL_CLASSES = env.list("MODEL_CLASSES", default=[])
 FUNCTIONS_DIR = Path(env.str("FUNCTIONS_DIR", default=str(DATA_DIR / "functions")))
 # Tasks of people's own, beside those that come with AgentSite (the folder `tasks` of the project).
 TASKS_DIR = Path(env.str("TASKS_DIR", default=str(DATA_DIR / "tasks")))
+# Commands that an administrator may choose as MCP servers: "files=/usr/bin/mcp-files /srv/docs; git=mcp-git".
+MCP_COMMANDS = env.str("MCP_COMMANDS", default="")
 # Hosts that functions may reach although their address is private. Everything public is reachable, nothing else is.
 FETCH_ALLOWED_HOSTS = env.list("FETCH_ALLOWED_HOSTS", default=[])
 # Hosts ("ollama", "10.0.0.7:8000") that models of people's own agents may have although their address is private.

@@ -15,7 +15,7 @@ from conversations import words
 from executor import money
 from executor.decisions import WrongAnswer
 from executor.models import Decision, Step, Task
-from tools.registry import get_registry
+from tools.registry import find_function
 
 Kind, Choice = Decision.Kind, Decision.Choice
 
@@ -59,7 +59,7 @@ class DecisionView:
     def of(cls, decision: Decision) -> DecisionView:
         step = decision.step
         arguments = decision.arguments or (step.arguments if step else None) or {}
-        function = get_registry().functions.get(step.name) if step else None
+        function = find_function(step.name) if step else None
         is_call = decision.kind in (Kind.APPROVAL, Kind.UNKNOWN)
         schema = function.parameters["properties"] if function and decision.kind == Kind.APPROVAL else {}
         return cls(
@@ -169,7 +169,7 @@ def _title(decision: Decision, arguments: Mapping[str, Any]) -> str:
 
 
 def _schema(step: Step) -> dict[str, Any]:
-    function = get_registry().functions.get(step.name)
+    function = find_function(step.name)
     return function.parameters["properties"] if function else {}
 
 

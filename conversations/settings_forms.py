@@ -12,7 +12,7 @@ from executor import probes
 from executor.core.llms.factory import LLMS, llm_class
 from executor.credentials import address_problem
 from executor.models import Agent
-from tools.registry import get_registry
+from tools.registry import fresh_registry
 from users import api_keys
 from users.models import User, validate_single_line
 from users.vault import KeyringError
@@ -167,7 +167,7 @@ class OwnAgentForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscripta
         functions = self.fields["functions"]
         assert isinstance(functions, forms.MultipleChoiceField)
         # Only those that need nobody's agreement: naming one of the others is the administrator's agreement.
-        harmless = get_registry().select(["*"], harmless=True)
+        harmless = fresh_registry().select(["*"], harmless=True)
         self._known = [function.name for function in harmless]
         functions.choices = [(function.name, function.title) for function in harmless]
         if "*" in instance.functions:

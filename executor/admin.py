@@ -23,6 +23,7 @@ from executor.agent_form import AgentForm, AgentRow
 from executor.core.llms.factory import LLMS, llm_class
 from executor.decision_admin import ApprovalRuleAdmin, DecisionAdmin
 from executor.declared_admin import DeclaredTaskAdmin, DeclaredTaskVersionAdmin
+from executor.mcp_admin import McpServerAdmin
 from executor.models import Agent, AgentVersion, ReviewLog, Step, Task, Worker
 from executor.parameter_fields import field_name
 from executor.people_admin import PersonAdmin
@@ -39,6 +40,7 @@ __all__ = [  # Admin finds them by way of this module.
     "DecisionAdmin",
     "DeclaredTaskAdmin",
     "DeclaredTaskVersionAdmin",
+    "McpServerAdmin",
     "PersonAdmin",
     "UsageAdmin",
 ]

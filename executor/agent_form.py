@@ -22,7 +22,7 @@ from executor.json_field import JsonField
 from executor.models import Agent
 from executor.parameter_fields import ParameterField, field_name, is_parameter_field, parameter_fields
 from executor.stored import clean_json
-from tools.registry import get_registry
+from tools.registry import fresh_registry
 
 
 class OpenedField(forms.CharField):
@@ -144,7 +144,7 @@ class AgentForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable
             self.fields["model"].widget.attrs["list"] = suggestions_id(self["provider"].value() or "")
 
     def _add_function_fields(self) -> None:
-        registry = get_registry()
+        registry = fresh_registry()
         chosen = [name for name in self.instance.functions if name != "*"]
         field = self.fields.get("functions")
         if not isinstance(field, forms.MultipleChoiceField):
@@ -199,7 +199,7 @@ class AgentForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable
             for function in re.split(r"[\s,]+", cleaned.get(name, "").strip(", ")):
                 if function in approvals:
                     self.add_error(name, f"{function} stands in both fields. Leave it in one.")
-                elif function and function != "*" and get_registry().unknown([function]):
+                elif function and function != "*" and fresh_registry().unknown([function]):
                     self.add_error(name, f"There is no function {function}.")
                 elif function:
                     approvals[function] = policy

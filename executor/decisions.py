@@ -27,7 +27,7 @@ from executor.models import ApprovalRule, Decision, Status, Step, Task
 from executor.statements import CLOSE_STEPS, WITHDRAW
 from executor.stored import clean, clean_json
 from tools.core.arguments import ArgumentsError, validate
-from tools.registry import get_registry
+from tools.registry import find_function
 from users.models import User
 
 Choice, Kind = Decision.Choice, Decision.Kind
@@ -210,7 +210,7 @@ def _with(sentence: str, note: str) -> str:
 
 def checked(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
     """`arguments` as they are kept. Raises WrongAnswer if the function cannot take them."""
-    function = get_registry().functions.get(name)
+    function = find_function(name)
     if function is not None:
         try:
             validate(function, arguments, "")

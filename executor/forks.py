@@ -17,7 +17,7 @@ from executor.hints import wake
 from executor.history import whole
 from executor.models import AgentVersion, Decision, Step, Task
 from executor.stored import clean, digest
-from tools.registry import get_registry
+from tools.registry import find_function
 
 
 class StillAtWork(Exception):
@@ -79,7 +79,7 @@ def fork(
 
 def _call_again(fork: Task, step: Step, arguments: dict[str, Any] | None, result: str | None) -> None:
     """The row that takes the place of `step` in the fork."""
-    function = get_registry().functions.get(step.name)
+    function = find_function(step.name)
     edited = result is None and arguments is not None and arguments != step.arguments
     given = checked(step.name, arguments) if edited and arguments is not None else step.arguments
     mine = Step.objects.create(

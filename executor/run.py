@@ -61,6 +61,7 @@ from executor.models import Agent, OnUnknown, Status, Step
 from executor.sub_tasks import check_budget
 from executor.toolset import Toolset, may_have_run
 from tools.core.toolbox import Outcome
+from tools.registry import refresh
 
 logger = logging.getLogger(__name__)
 
@@ -568,6 +569,7 @@ class Doubtful(TaskExecutionError):
 
 def _what_stands(journal: Journal, source: Source) -> tuple[Agreements, list[Message], BaseLlm, Credentials]:
     """What was agreed to, what was said so far, and who is asked."""
+    refresh(within=1.0)
     agreements = Agreements.of(journal.task, journal.config, is_new=journal.is_new)
     return agreements, transcript(journal.task, journal.config.instructions), *_llm(journal, source)
 

@@ -11,7 +11,7 @@ from celery import shared_task
 from celery.signals import celeryd_after_setup, worker_shutdown, worker_shutting_down
 from django.conf import settings
 
-from executor import probes
+from executor import mcp_servers, probes
 from executor.worker import WorkerProcess
 
 _lock = threading.Lock()
@@ -40,6 +40,11 @@ def test_key(key_id: int) -> None:
 @shared_task(name="executor.probe")
 def probe(probe_id: str) -> None:
     process().answer(probes.answer_probe(UUID(probe_id)))
+
+
+@shared_task(name="executor.list_mcp_tools")
+def list_mcp_tools(server_id: int) -> None:
+    process().answer(mcp_servers.answer(server_id))
 
 
 @shared_task(name="executor.ping")

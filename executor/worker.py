@@ -43,6 +43,7 @@ from executor.models import HELD, Status, Task, Worker
 from executor.owner import is_dead, owner_name
 from executor.run import Interruption, Run
 from executor.sub_tasks import find_forgotten
+from tools.mcp import connection as mcp
 
 logger = logging.getLogger(__name__)
 
@@ -142,6 +143,7 @@ class WorkerProcess:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._closed.wait(), 1)
         self._listener.cancel()
+        await mcp.close()
         await self._publisher.aclose()
 
     async def _listen_forever(self) -> None:

@@ -19,7 +19,7 @@ from django.conf import settings
 from executor.models import Agent
 from users.models import User
 
-pytest_plugins = ["tests.fakes.fixtures"]
+pytest_plugins = ["tests.fakes.fixtures", "tests.fakes.mcp_fixtures"]
 
 PASSWORD = "correct-horse-9"
 

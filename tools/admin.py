@@ -13,7 +13,7 @@ from django.views.decorators.http import require_POST
 
 from tools import cache
 from tools.models import FunctionOverview, Resource
-from tools.registry import get_registry
+from tools.registry import fresh_registry
 
 CLEAR = "tools.delete_cachedresult"
 
@@ -46,7 +46,7 @@ class FunctionsAdmin(ReadOnlyAdmin):
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         if not self.has_view_permission(request):
             raise PermissionDenied
-        registry, kept = get_registry(), cache.kept()
+        registry, kept = fresh_registry(), cache.kept()
         context = {
             **self.admin_site.each_context(request),
             "title": "Functions",

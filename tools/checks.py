@@ -1,5 +1,5 @@
-"""What is wrong with functions and FETCH_ALLOWED_HOSTS, told by `manage.py check`. Neither ever keeps the site from
-starting."""
+"""What is wrong with functions, FETCH_ALLOWED_HOSTS and MCP_COMMANDS, told by `manage.py check`. None of it ever keeps
+the site from starting."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +9,7 @@ from django.conf import settings
 from django.core import checks
 
 from tools.core.hosts import AllowedHosts
+from tools.mcp.commands import problems
 from tools.registry import get_registry
 
 IDS = {"module": "tools.W001", "duplicate": "tools.W002", "function": "tools.W003"}
@@ -25,6 +26,14 @@ def check_functions(app_configs: Sequence[AppConfig] | None = None, **kwargs: An
 def check_hosts(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[checks.CheckMessage]:
     """One warning for each entry that is no host."""
     return host_warnings("FETCH_ALLOWED_HOSTS", "tools.W004")
+
+
+def check_mcp_commands(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """One warning for each entry of MCP_COMMANDS that is no command."""
+    return [
+        checks.Warning(f"MCP_COMMANDS: {problem}", hint="It is left out. See docs/operating.md.", id="tools.W005")
+        for problem in problems()
+    ]
 
 
 def host_warnings(setting: str, check_id: str) -> list[checks.CheckMessage]:

@@ -1,9 +1,12 @@
-"""Files that functions made, kept for the person who asked, and results that are kept for whoever asks the same."""
+"""Files that functions made, kept for the person who asked, and results that are kept for whoever asks the same.
+
+Beside them: the MCP servers whose tools are functions."""
 
 from typing import ClassVar
 from uuid import UUID
 
 from django.conf import settings
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from uuid_utils.compat import uuid7
 
@@ -56,6 +59,59 @@ class CachedResult(models.Model):
 
     def __str__(self) -> str:
         return f"{self.function} at {self.made_at:%Y-%m-%d %H:%M:%S}"
+
+
+class McpServer(models.Model):
+    """A server of tools that become functions, and the list of its tools as a worker last got it.
+
+    Its key, if it has one, is a key of the site for the provider "mcp" and its address.
+    """
+
+    name = models.CharField(
+        max_length=20,
+        unique=True,
+        validators=[RegexValidator(r"\A[a-z][a-z0-9_]*\Z", "Use small letters a to z, digits and underscores.")],
+        help_text="Begins the names of its functions: “files” gives files_read.",
+    )
+    url = models.CharField("address", max_length=300, blank=True, help_text="Where it speaks HTTP (streamable).")
+    command = models.CharField(
+        max_length=40, blank=True, help_text="Or the command that is started, one of those in MCP_COMMANDS."
+    )
+    key_header = models.CharField(
+        max_length=60,
+        blank=True,
+        validators=[RegexValidator(r"\A[A-Za-z0-9-]+\Z", "A header's name has letters, digits and dashes.")],
+        help_text="The header that carries its key. Empty: Authorization, as a bearer token.",
+    )
+    trusted = models.BooleanField(
+        default=False, help_text="Tools of which it says that they only read run without asking the person."
+    )
+    enabled = models.BooleanField(default=True)
+    timeout = models.PositiveSmallIntegerField(
+        default=60,
+        validators=[MinValueValidator(1), MaxValueValidator(600)],
+        help_text="Seconds until a call is given up.",
+    )
+    tools = models.JSONField(default=list, editable=False)
+    asked_at = models.DateTimeField(null=True, editable=False, help_text="Its tools were last asked for then.")
+    checked_at = models.DateTimeField("tested", null=True, editable=False)
+    problem = models.TextField(blank=True, editable=False, help_text="Why it did not answer. Empty: it did.")
+    note = models.TextField(blank=True, editable=False, help_text="What else was found.")
+    changed_at = models.DateTimeField(auto_now=True, help_text="By it, processes see that they must look again.")
+
+    class Meta:
+        ordering: ClassVar[list[str]] = ["name"]
+        verbose_name = "MCP server"
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(url="") ^ models.Q(command=""),
+                name="mcp_server_has_one_place",
+                violation_error_message="Give either an address or a command.",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class FunctionOverview(models.Model):

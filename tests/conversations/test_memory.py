@@ -15,7 +15,7 @@ from conversations.functions import forget, recall, remember
 from conversations.memory import MAX_CHARACTERS, MAX_FACTS, NotRemembered
 from conversations.models import Memory, Turn
 from executor.models import Agent
-from tests.executor.conftest import MakeScript, claimed, scripted  # noqa: F401
+from tests.executor.conftest import MakeScript, _database_threads, claimed, scripted  # noqa: F401
 from tests.executor.scripted import call, say
 from tests.executor.test_run import execute, steps
 from tools.core.context import Context
@@ -98,7 +98,7 @@ def test_they_say_what_they_do() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.usefixtures("redis_server")
+@pytest.mark.usefixtures("redis_server", "_database_threads")
 def test_an_agent_remembers_in_one_conversation_and_recalls_in_another(
     alice: User,
     scripted: MakeScript,  # noqa: F811

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.agentsite.conftest import ROOT, environment
 
-HEAVY = ("openai", "anthropic", "google.genai", "genai_prices")
+HEAVY = ("openai", "anthropic", "google.genai", "genai_prices", "mcp")
 
 # What a web process does with agents, all of it: pages, choices, forms that are saved and refused, the file.
 WEB = """
@@ -40,7 +40,11 @@ assert client.get(reverse("admin:executor_agent_changelist")).status_code == 200
 for agent in Agent.objects.all():
     assert client.get(reverse("admin:executor_agent_change", args=[agent.pk])).status_code == 200
     assert client.get("/", {"agent": agent.name}).status_code == 200
-for page in ("account_settings", "keys", "servers", "usage"):
+server = {"name": "files", "url": "http://h/mcp", "timeout": "60"}
+assert client.post(reverse("admin:tools_mcpserver_add"), server).status_code == 302
+for name in ("tools_mcpserver_changelist", "tools_functionoverview_changelist"):
+    assert client.get(reverse(f"admin:{name}")).status_code == 200
+for page in ("account_settings", "keys", "servers", "usage", "remembered"):
     assert client.get(reverse(page)).status_code == 200, page
 """
 LIST = f"""

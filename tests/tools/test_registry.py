@@ -86,6 +86,7 @@ def test_check_warns_of_an_allowed_host_that_is_none(settings: Any) -> None:
     assert "FETCH_ALLOWED_HOSTS: “http://intranet” is no host." in str(check_hosts()[0].msg)
 
 
+@pytest.mark.django_db
 def test_the_command_lists_functions_with_schema_and_problems(
     dropped: Dropped, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -96,6 +97,7 @@ def test_the_command_lists_functions_with_schema_and_problems(
     assert "dropped_functions.broken: It is not valid Python" in text
 
 
+@pytest.mark.django_db
 def test_the_command_can_speak_json(dropped: Dropped, capsys: pytest.CaptureFixture[str]) -> None:
     dropped(greetings=GOOD, broken="def (")
     call_command("functions", "--json")

@@ -1,4 +1,4 @@
-"""What the check of a verifiable function finds out about a call that was interrupted."""
+"""What is known of a call that was interrupted: by the check of a verifiable function, or by the function itself."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -22,6 +22,11 @@ class Unclear:
     """Nobody can tell. It is treated as an unsafe one: `reason`, a sentence, is told to the person."""
 
     reason: str = ""
+
+
+class MayHaveRun(Exception):
+    """Raised by a function that was cut off from what it asked: it cannot tell whether that had its effect. The message
+    is a sentence. An unsafe call is treated as one that was interrupted."""
 
 
 Verdict = Done | NotDone | Unclear

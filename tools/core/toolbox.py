@@ -14,7 +14,7 @@ from tools.core import results
 from tools.core.arguments import ArgumentsError, validate
 from tools.core.cache import Cache, Question
 from tools.core.context import Context, NewFile
-from tools.core.effects import Done, NotDone, Unclear
+from tools.core.effects import Done, MayHaveRun, NotDone, Unclear
 from tools.core.function import Function, ToolSpec
 from tools.core.schema import Arguments
 
@@ -220,6 +220,9 @@ def _failure(kind: ErrorKind, sentence: str) -> Outcome:
 
 
 def _exception(function: Function, error: BaseException) -> Outcome:
+    if isinstance(error, MayHaveRun):
+        logger.warning("%s was cut off", function.name)
+        return _failure("unclear", results.cut(f"{error} Nobody can tell whether it ran.", _MESSAGE_LIMIT))
     try:
         said = str(error)
     except Exception:

@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from tools.core.function import Function
-from tools.registry import get_registry
+from tools.registry import fresh_registry
 
 
 class Command(BaseCommand):
@@ -18,7 +18,7 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        registry = get_registry()
+        registry = fresh_registry()
         if options["json"]:
             listed = {
                 "functions": [_as_dict(function) for function in registry.functions.values()],
