@@ -38,7 +38,7 @@ HTTPS = env.bool("HTTPS", default=False)
 ROOT_URLCONF = "agentsite.urls"
 ASGI_APPLICATION = "agentsite.asgi.application"
 # Requests that one web process works on at a time; more of them only get into each other's way (see asgi.py).
-REQUESTS_AT_ONCE = env.int("REQUESTS_AT_ONCE", default=8)
+REQUESTS_AT_ONCE = env.int("REQUESTS_AT_ONCE", default=3)
 
 INSTALLED_APPS = [
     "daphne",

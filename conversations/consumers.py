@@ -151,7 +151,8 @@ class LiveConsumer(AsyncWebsocketConsumer):
         if not event["over"]:
             self._over.discard(task_id)
         await self._follow_page(task_id)
-        if task_id not in self._over:  # Otherwise the hub has told it already.
+        # Of an end the hub tells whoever follows the task: it has done so already, or does when it has looked.
+        if task_id not in self._over and not (event["over"] and get_hub().look_again(task_id, self)):
             await self._refresh(task_id)
 
     async def conversation_changed(self, event: dict[str, Any]) -> None:
@@ -381,7 +382,8 @@ def _news_of(user: User, task_id: UUID, current_id: UUID | None) -> tuple[Turn |
     is_here = turn.conversation_id == current_id
     pieces = []
     if is_here:
-        mark_seen(turn.conversation)
+        if not turn.task.is_active:  # What only begins is nothing new to see.
+            mark_seen(turn.conversation)
         pieces.append(fragments.composer_actions(turn.conversation_id))
         if any(other.task_id == task_id and other.task.steers for other in waiting):
             pieces += [fragments.turn_moved(other) for other in waiting if other.task.steers]

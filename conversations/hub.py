@@ -246,6 +246,14 @@ class Hub:
             if viewer in feed.viewers:
                 viewer.show(feed.repaint())
 
+    def look_again(self, task_id: UUID, viewer: Viewer) -> bool:
+        """Look whether the rows have changed, for somebody who follows the task. False if they do not."""
+        feed = self._feeds.get(task_id)
+        if feed is None or viewer not in feed.viewers:
+            return False
+        self._look_soon(feed)
+        return True
+
     async def _new_feed(self, task_id: UUID) -> Feed | None:
         """With what has streamed so far, for a page that comes again must not show less than it did."""
         entries: list[tuple[str, dict[str, str]]] = []

@@ -15,7 +15,7 @@ import operator
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import cache, reduce
 from typing import Any
 from uuid import UUID
 
@@ -37,6 +37,7 @@ from executor.core.messages import (
     user,
 )
 from executor.models import Step, Task
+from executor.prepared import Param, Select
 
 #: How much of what came before a task's own work is told to the model. Older turns stay in the history.
 EARLIER_TASKS = 40
@@ -53,7 +54,8 @@ def transcript(task: Task, instructions: str) -> list[Message]:
     """What the model of `task` is told. The open calls of the task itself are left open."""
     messages = [system(instructions)] if instructions else []
     earlier = _earlier(task) if task.previous_id else []
-    steps_of = whole([*earlier, task], Step.objects.all())
+    tasks = [*earlier, task]
+    steps_of = whole(tasks, Step.objects.all()) if any(each.base_id for each in tasks) else _steps_of(tasks)
     for before in earlier:
         messages += task_messages(before, steps_of[before.pk], close=True)
     return messages + task_messages(task, steps_of[task.pk], close=False)
@@ -266,6 +268,20 @@ def _bases(tasks: Iterable[Task]) -> dict[UUID, list[_Base]]:
     for fork, pk, upto, size in rows:
         found[_uuid(fork)].append(_Base(_uuid(pk), upto, size or 0))
     return found
+
+
+def _steps_of(tasks: Sequence[Task]) -> dict[UUID, list[Step]]:
+    """`whole` of tasks that are no forks: what every task begins with, so the query is built once for each number."""
+    rows: dict[UUID, list[Step]] = {task.pk: [] for task in tasks}
+    for step in _steps(len(tasks)).all(**{f"task{n}": task.pk for n, task in enumerate(tasks)}):
+        rows[step.task_id].append(step)
+    return rows
+
+
+@cache
+def _steps(count: int) -> Select[Step]:
+    these = reduce(operator.or_, (Q(task=Param(f"task{n}")) for n in range(count)))
+    return Select(lambda: Step.objects.filter(these).order_by("task", "seq"))
 
 
 def _key(pk: UUID | None) -> Any:

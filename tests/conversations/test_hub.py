@@ -126,3 +126,18 @@ async def test_words_are_read_while_the_rows_of_another_task_are_looked_at(
         await until(lambda: feeds[quick.task_id]._note != "")
     goes_on.set()
     get_hub().leave(page)
+
+
+async def test_whoever_hears_of_an_end_has_the_rows_looked_at_once_for_all(
+    transactional_db: None, live: None, alice: User, demo: Agent
+) -> None:
+    turn = await db(actions.send, alice, demo, "Hello")
+    page, stranger = Page(), Page()
+    await get_hub().follow(turn.task_id, page)
+    await db(answer, turn.task, "Good morning.")
+    assert not get_hub().look_again(turn.task_id, stranger)
+    assert get_hub().look_again(turn.task_id, page)
+    async with asyncio.timeout(hub.POLL_EVERY / 2):  # No stream told of it, and nobody polled.
+        await page.over.wait()
+    assert "Good morning." in "".join(page.shown)
+    assert not get_hub().look_again(turn.task_id, page)
