@@ -35,7 +35,7 @@ def get_turn(user: User, task_id: UUID) -> Turn:
     """The turn that a task answers, by the task. Raises Http404."""
     turn = (
         Turn.objects.filter(task_id=task_id, task__user=user, conversation__user=user, conversation__deleted_at=None)
-        .select_related("conversation", "task__agent_version")
+        .select_related("conversation", "task__agent_version", "task__declared__task")
         .first()
     )
     if turn is None:
@@ -45,7 +45,7 @@ def get_turn(user: User, task_id: UUID) -> Turn:
 
 def get_task(user: User, task_id: UUID) -> Task:
     """Also tasks that no conversation shows. Raises Http404."""
-    task = Task.objects.filter(pk=task_id, user=user).select_related("agent_version").first()
+    task = Task.objects.filter(pk=task_id, user=user).select_related("agent_version", "declared__task").first()
     if task is None:
         raise Http404("There is no such task.")
     return task

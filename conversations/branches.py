@@ -49,7 +49,7 @@ def regenerate(turn: Turn, agent: Agent | None = None) -> Turn:
     behind it, to go in as it did before. Raises NotNow."""
     message = message_from_json(turn.task.input)
     version = _version(turn, agent)
-    made = _beside(turn, turn.text, lambda: _task(turn, message, version), agent)
+    made = _beside(turn, turn.text, lambda: _task(turn, message, version, same=True), agent)
     last = made
     for step in steps_of(turn.task):
         if step.kind == Step.Kind.MESSAGE:
@@ -65,6 +65,8 @@ def edit(turn: Turn, text: str, agent: Agent | None = None) -> Turn:
 
 def fork(turn: Turn, seq: int, *, arguments: dict[str, Any] | None = None, result: str | None = None) -> Turn:
     """Go on from a step once more, see `executor.forks.fork`. Raises NotNow, and WrongAnswer for what does not fit."""
+    if turn.task.declared_id:
+        raise NotNow("The steps of this task are declared: try it again where it failed, or start it anew.")
     _version(turn, None)  # It goes on with the version that it ran with, as long as the agent may be used.
     return _beside(turn, turn.text, lambda: forks.fork(turn.task, seq, arguments=arguments, result=result))
 
@@ -162,10 +164,12 @@ def _show(turn: Turn) -> None:
     every.filter(shown=False, pk__in=path).update(shown=True)
 
 
-def _task(turn: Turn, message: Any, version: AgentVersion) -> Task:
-    task, _ = create_task(
-        turn.task.user, version, message, turn.task.previous, thread=turn.task.thread or turn.conversation_id
-    )
+def _task(turn: Turn, message: Any, version: AgentVersion, *, same: bool = False) -> Task:
+    """In place of the task of `turn`. The `same` message starts what is declared anew, with what was filled in."""
+    before = turn.task
+    declared, data = (before.declared, before.data) if same else (None, None)
+    thread = before.thread or turn.conversation_id
+    task, _ = create_task(before.user, version, message, before.previous, thread=thread, declared=declared, data=data)
     return task
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -41,7 +41,11 @@ def partial(target: str, swap: str, html: str) -> str:
 
 def turns(conversation: Conversation, before: int | None = None) -> dict[str, Any]:
     """The last turns, or those before a position; however long the conversation is, a page has the same size."""
-    found = conversation.turns.filter(shown=True).select_related("task__agent_version").order_by("-position")
+    found = (
+        conversation.turns.filter(shown=True)
+        .select_related("task__agent_version", "task__declared__task")
+        .order_by("-position")
+    )
     if before is not None:
         found = found.filter(position__lt=before)
     last = list(found[: TURNS + 1])
@@ -172,7 +176,7 @@ def toast(text: str, undo_url: str = "") -> str:
 # --- what happens in a task that somebody watches --------------------------------------------------------------------
 
 
-_TASK = Select(lambda: Task.objects.filter(pk=Param("task")).select_related("agent_version"))
+_TASK = Select(lambda: Task.objects.filter(pk=Param("task")).select_related("agent_version", "declared__task"))
 _STEPS = Select(lambda: Step.objects.filter(task=Param("task"), seq__gt=Param("since")).defer("native").order_by("seq"))
 _DECISIONS = Select(
     lambda: Decision.objects.filter(task=Param("task"), status=Decision.Status.PENDING).select_related("step")
@@ -212,9 +216,14 @@ class Snapshot:
         asked = task.status == Status.WAITING or any(step.status == Step.Status.WAITING for step in steps)
         decisions = _DECISIONS.all(task=task_id) if asked else ()
         view = task_view(task, steps, [*shared[1], *_FILES.all(task=task_id)], decisions, known=known)
-        settled = tuple(itertools.takewhile(lambda step: not step.is_open, own))
+        settled = tuple(itertools.takewhile(_is_settled, own))
         writing = open_step(steps)
         return cls(view, settled, *((writing.seq, writing.text) if writing else (0, "")), shared)
+
+
+def _is_settled(step: Step) -> bool:
+    """Its row does not change any more. A declared step that failed may be begun again."""
+    return not step.is_open and (step.kind != Step.Kind.STEP or step.status == Step.Status.DONE)
 
 
 def _shared(task: Task) -> tuple[tuple[Step, ...], tuple[Resource, ...]]:
@@ -232,17 +241,7 @@ def task_changed(before: TaskView, after: TaskView) -> str:
     """What turns a page that shows `before` into one that shows `after`."""
     if (before.status, before.attempts) != (after.status, after.attempts) or not after.is_active:
         return task_repainted(after) if before != after else ""
-    known = {step.seq: step for step in before.steps}
-    changed = "".join(_step(step) for step in after.steps if known.get(step.seq) != step)
-    pieces = []
-    if (changed and not before.steps) or known.keys() - {step.seq for step in after.steps}:
-        # The list appears, or something in it vanished (half an answer that is asked for again).
-        pieces.append(partial(f"#work-{after.id}", "outerMorph", _render_task("_work", after)))
-    else:
-        if changed:
-            pieces.append(partial(f"#steps-{after.id}", "upsert", changed))
-        if (before.step_count, before.state_label) != (after.step_count, after.state_label):
-            pieces.append(partial(f"#summary-{after.id}", "outerMorph", _render_task("_summary", after)))
+    pieces = [*(_steps_changed(before, after) if after.declared is None else _parts_changed(before, after))]
     if before.decisions != after.decisions:
         pieces.append(partial(f"#decisions-{after.id}", "innerMorph", _render_task("_decisions", after)))
     if _foot(before) != _foot(after):
@@ -252,6 +251,32 @@ def task_changed(before: TaskView, after: TaskView) -> str:
     if before.files != after.files:
         pieces.append(partial(f"#files-{after.id}", "innerMorph", _files(after)))
     return "".join(pieces) + _text_changed(before, after)
+
+
+def _steps_changed(before: TaskView, after: TaskView) -> Iterator[str]:
+    known = {step.seq: step for step in before.steps}
+    changed = "".join(_step(step) for step in after.steps if known.get(step.seq) != step)
+    if (changed and not before.steps) or known.keys() - {step.seq for step in after.steps}:
+        # The list appears, or something in it vanished (half an answer that is asked for again).
+        yield partial(f"#work-{after.id}", "outerMorph", _render_task("_work", after))
+        return
+    if changed:
+        yield partial(f"#steps-{after.id}", "upsert", changed)
+    if (before.step_count, before.state_label) != (after.step_count, after.state_label):
+        yield partial(f"#summary-{after.id}", "outerMorph", _render_task("_summary", after))
+
+
+def _parts_changed(before: TaskView, after: TaskView) -> Iterator[str]:
+    """Of a declared task: how far it is, and the steps that differ. All of them are on the page from the beginning."""
+    if before.declared is None or after.declared is None or before.declared.total != after.declared.total:
+        yield partial(f"#declared-{after.id}", "outerMorph", _render_task("_declared", after))
+        return
+    known = {part.id: part for part in before.declared.parts}
+    if changed := [part for part in after.declared.parts if known.get(part.id) != part]:
+        html = render_to_string("conversations/_parts.html", {"parts": changed})
+        yield partial(f"#parts-{after.id}", "upsert", html)
+    if (before.declared.done, before.declared.at) != (after.declared.done, after.declared.at):
+        yield partial(f"#progress-{after.id}", "outerMorph", _render_task("_progress", after))
 
 
 def _foot(task: TaskView) -> tuple[object, ...]:

@@ -18,6 +18,7 @@ from django.utils.text import slugify
 from conversations import words
 from conversations.branches import Variants
 from conversations.cards import DecisionView, decision_views
+from conversations.declared import FRAMES, DeclaredView, declared_view
 from conversations.markdown import BlockStream, render
 from conversations.models import Turn
 from conversations.use import AnswerUse, UseView, answer_uses, by_model, task_use
@@ -35,7 +36,7 @@ from users import api_keys
 from users.models import User
 
 INLINE_IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")
-THINKING, WRITING = "Thinking", "Writing"
+THINKING, WRITING, WORKING = "Thinking", "Writing", "Working"
 #: Calls that run, or are about to.
 RUN = (Step.Status.PENDING, Step.Status.STARTED)
 
@@ -64,6 +65,10 @@ class FileView:
             f"{url}?download",
             resource.description,
         )
+
+
+#: Their text is not the model's: what a person said, what a step asked, what it is called.
+_SAID = (Step.Kind.MESSAGE, Step.Kind.QUESTION, Step.Kind.STEP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +111,7 @@ class StepView:
             result="" if failed and is_tool else words.shorten(words.pretty_text(step.result)),
             error=(words.shorten(step.result) or step.error) if failed and is_tool else step.error,
             files=tuple(files),
-            text=render(step.text) if text and step.text and step.kind != Step.Kind.MESSAGE else SafeString(""),
+            text=render(step.text) if text and step.text and step.kind not in _SAID else SafeString(""),
             reasoning=render(step.reasoning) if step.reasoning else SafeString(""),
             use=step_use(step).line,
             attempt=step.attempt,
@@ -114,7 +119,7 @@ class StepView:
             made_at=step.made_at,
             checkpoint=checkpoint,
             model=step.model if not is_tool else "",
-            said=step.text if step.kind == Step.Kind.MESSAGE else "",
+            said=words.shorten(step.text) if step.kind in (Step.Kind.MESSAGE, Step.Kind.QUESTION) else "",
         )
 
 
@@ -134,6 +139,8 @@ class TaskView:
     agent_title: str
     is_demo: bool
     steps: tuple[StepView, ...]
+    #: How far its declared steps are; None if it has none.
+    declared: DeclaredView | None
     #: What the person is asked before it goes on.
     decisions: tuple[DecisionView, ...]
     step_count: int
@@ -239,10 +246,11 @@ def key_url(provider: str, base_url: str = "") -> str:
 
 
 def task_views(tasks: Iterable[Task], *, every_step: bool = False) -> dict[UUID, TaskView]:
-    """Views of many tasks in five queries. Finished tasks come without their steps unless `every_step`."""
+    """Views of many tasks in five queries. Finished tasks come without their steps unless `every_step`; of those that
+    are declared, only what is done is finished."""
     by_id = {task.pk: task for task in tasks}
-    shown = [task for task in by_id.values() if task.is_active or every_step]
-    others = [task for task in by_id.values() if not (task.is_active or every_step)]
+    shown = [task for task in by_id.values() if every_step or _shows_steps(task)]
+    others = [task for task in by_id.values() if not (every_step or _shows_steps(task))]
     steps = whole(shown, Step.objects.defer("native"))
     # Of the others only the answer is shown and the steps are counted, so what they were given and gave is left alone.
     steps |= whole(others, Step.objects.defer("native", "arguments", "raw_arguments", "result"))
@@ -306,10 +314,23 @@ def task_view(
     tool_count = sum(step.kind == Step.Kind.TOOL for step in steps)
     failed_count = sum(step.kind == Step.Kind.TOOL and step.status == Step.Status.FAILED for step in steps)
     took = words.duration(task.started_at, task.ended_at)
+    shows_steps = every_step or _shows_steps(task)
     retry_at = None if task.status == Status.WAITING else task.not_before
     state = state_of(task)
     needs_key = failed and task.error_kind == KeyMissing.kind
     check_key = failed and YOUR_KEY in task.error_hint
+    views = {
+        step.seq: known.get(step.seq)
+        or StepView.of(
+            step,
+            by_call.get((step.task_id, step.call_id or ""), ()),
+            text=step is not answer and step is not writing,
+        )
+        for step in listed
+        if shows_steps
+    }
+    declared = declared_view(task, steps, state, views, whole=shows_steps)
+    count = declared.total if declared else tool_count or len(listed)
     used = own if every_step or not task.is_active else ()  # Told at the end; adding up at each look would take time.
     return TaskView(
         id=task.pk,
@@ -323,20 +344,12 @@ def task_view(
         agent_name=config["name"],
         agent_title=config["title"],
         is_demo=config["provider"] == "demo",
-        steps=tuple(
-            known.get(step.seq)
-            or StepView.of(
-                step,
-                by_call.get((step.task_id, step.call_id or ""), ()),
-                text=step is not answer and step is not writing,
-            )
-            for step in listed
-            if task.is_active or every_step
-        ),
+        steps=tuple(views.values()),
+        declared=declared,
         decisions=decision_views(decisions),
-        step_count=tool_count or len(listed),
+        step_count=count,
         failed_count=failed_count,
-        summary=_summary(took, tool_count or len(listed), failed_count) if listed and not task.is_active else "",
+        summary=_summary(took, count, failed_count) if (listed or declared) and not task.is_active else "",
         messages=tuple(step.text for step in steps if step.kind == Step.Kind.MESSAGE),
         answer=render(answer.text) if answer and not task.is_active else SafeString(""),
         open_blocks=text.done,
@@ -361,6 +374,11 @@ def task_view(
     )
 
 
+def _shows_steps(task: Task) -> bool:
+    """Whether the page of a conversation shows its steps: of what is declared, also how far it got."""
+    return task.is_active or (task.declared_id is not None and task.status != Status.DONE)
+
+
 def with_text(view: TaskView, text: BlockStream, note: str = "") -> TaskView:
     """The same task with what streams right now in place of what was last saved of it."""
     label = WRITING if view.state_label == THINKING and text.started else view.state_label
@@ -380,7 +398,12 @@ def answer_text(task: Task) -> str:
 
 def _answer_step(task: Task, steps: Sequence[Step]) -> Step | None:
     """The last thing the model said, if nothing came after it. While the task is active that is a whole answer which
-    asked for no calls: the task will end with it, and until then it must not look like a step."""
+    asked for no calls: the task will end with it, and until then it must not look like a step. A declared task says it
+    in a note, or in a summary that belongs to none of its steps."""
+    if task.declared_id:
+        steps = [step for step in steps if step.parent_seq is None]
+        if noted := next((step for step in steps if step.kind == Step.Kind.NOTE), None):
+            return noted
     said = (step for step in reversed(steps) if step.kind == Step.Kind.MODEL)
     last = next(said, None)
     if last is None or not last.text or any(step.parent_seq == last.seq for step in steps):
@@ -391,6 +414,8 @@ def _answer_step(task: Task, steps: Sequence[Step]) -> Step | None:
 
 def _is_listed(step: Step, steps: Sequence[Step], answer: Step | None) -> bool:
     """Function calls always; the model's steps where they say something that is not the answer itself."""
+    if step.kind in FRAMES:
+        return False
     if step.kind != Step.Kind.MODEL:
         return True
     if step.status == Step.Status.FAILED:
@@ -410,6 +435,8 @@ def _state_label(task: Task, steps: Sequence[Step], state: State, *, is_writing:
             return words.human_name(running[0].name)
         if running:
             return f"Running {len(running)} functions"
+        if task.declared_id and open_step(steps) is None:
+            return WORKING
         return WRITING if is_writing else THINKING
     if task.status == Status.RETRYING:
         return f"Retrying · {words.failure(task.error_kind)}"
@@ -469,9 +496,17 @@ def _summary(took: str, count: int, failed: int) -> str:
     return " · ".join(parts + ([f"{failed} failed"] if failed else []))
 
 
+_TITLES: dict[str, str] = {
+    Step.Kind.MESSAGE: "You, meanwhile",
+    Step.Kind.STEP: "",  # What it is called.
+    Step.Kind.QUESTION: "Asked",
+    Step.Kind.NOTE: "The answer",
+}
+
+
 def _model_title(step: Step) -> str:
-    if step.kind == Step.Kind.MESSAGE:
-        return "You, meanwhile"
+    if step.kind in _TITLES:
+        return _TITLES[step.kind] or step.text or step.name
     if step.status == Step.Status.FAILED and step.error_kind == ResponseInvalid.kind:
         return "Not in the demanded form"
     if step.status == Step.Status.FAILED:

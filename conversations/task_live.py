@@ -51,7 +51,7 @@ class Drawn:
 
     @classmethod
     def load(cls, task_id: UUID) -> Drawn | None:
-        found = Task.objects.filter(pk=task_id).select_related("agent_version").first()
+        found = Task.objects.filter(pk=task_id).select_related("agent_version", "declared__task").first()
         if found is None:
             return None
         began = time.thread_time()

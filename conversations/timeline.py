@@ -90,8 +90,9 @@ class Record:
 
 
 def timeline(record: Record, turn: Turn | None, typed: Typed | None = None) -> list[LineView]:
-    """Every step in order. Of a task that is over and has a `turn`, one can go on from each."""
-    can_go_on = turn is not None and not record.task.is_active
+    """Every step in order. Of a task that is over and has a `turn`, one can go on from each; a declared one begins
+    again where it failed, or anew."""
+    can_go_on = turn is not None and not record.task.is_active and record.task.declared_id is None
     return [
         LineView(
             step=_step(record, step),
@@ -169,6 +170,8 @@ def document(record: Record, turn: Turn | None) -> dict[str, Any]:
             "provider": config["provider"],
             "model": config["model"],
             "input": task.input,
+            "declared": _declared(task),
+            "data": task.data,
             "status": task.status,
             "stop_reason": task.stop_reason,
             "error": _error(task.error_kind, task.error, task.error_hint),
@@ -187,12 +190,20 @@ def document(record: Record, turn: Turn | None) -> dict[str, Any]:
     }
 
 
+def _declared(task: Task) -> dict[str, Any] | None:
+    if task.declared is None:
+        return None
+    told = task.declared.declaration
+    return {"name": told.get("name", ""), "title": told.get("title", ""), "version": task.declared.number}
+
+
 def _step_document(record: Record, step: Step) -> dict[str, Any]:
     checkpoint = record.checkpoints.get((step.task_id, step.seq))
     found: dict[str, Any] = {
         "seq": step.seq,
         "task": str(step.task_id),
         "kind": step.kind,
+        "parent_seq": step.parent_seq,
         "status": step.status,
         "attempt": step.attempt,
         "name": step.name,
@@ -204,7 +215,6 @@ def _step_document(record: Record, step: Step) -> dict[str, Any]:
     }
     if step.kind == Step.Kind.TOOL:
         return found | {
-            "parent_seq": step.parent_seq,
             "call_id": step.call_id,
             "arguments": step.arguments,
             "raw_arguments": step.raw_arguments,
@@ -213,6 +223,9 @@ def _step_document(record: Record, step: Step) -> dict[str, Any]:
             "made_at": _time(step.made_at),
             "files": [_file_document(file) for file in record.files_of(step)],
         }
+    if step.kind == Step.Kind.STEP:
+        output = json.loads(step.result) if step.result else None
+        return found | {"title": step.text, "output": output}
     if step.kind != Step.Kind.MODEL:
         return found | {"text": step.text}
     tokens = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")

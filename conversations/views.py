@@ -77,6 +77,8 @@ def task_steps(request: Request, task_id: UUID) -> HttpResponse:
     if not request.htmx:
         return redirect("task", task_id)
     view = task_views([found], every_step=True)[found.pk]
+    if view.declared:
+        return render(request, "conversations/_parts.html", {"parts": view.declared.parts})
     return render(request, "conversations/_steps.html", {"steps": view.steps})
 
 

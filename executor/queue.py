@@ -53,10 +53,11 @@ def take_out(task: Task, when: Q = UNBEGUN) -> bool:
 
 def steer(task: Task) -> bool:
     """Let the message of a waiting task go first, into the task at work at its next step; if that ends before, it is
-    the next to be answered. False, and nothing is changed, if somebody has begun it."""
+    the next to be answered. False, and nothing is changed, if somebody has begun it, or if it is more than a message: a
+    declared task has steps of its own."""
     try:
         with transaction.atomic():
-            if not Task.objects.filter(UNBEGUN, pk=task.pk).update(steers=True):
+            if not Task.objects.filter(UNBEGUN, pk=task.pk, declared=None).update(steers=True):
                 raise _Begun
             _move_up(task)
             transaction.on_commit(partial(notify_soon, task.user_id, task.pk))
