@@ -21,6 +21,7 @@ from executor.core.events import (
     ToolCallDelta,
     ToolCallStarted,
 )
+from executor.core.llms._answer import new_call_id
 from executor.core.llms.base import BaseLlm
 from executor.core.llms.demo.planning import Goal, Past, Step, Want, next_step, rounds
 from executor.core.llms.demo.reading import LIMIT, Request
@@ -78,8 +79,8 @@ class Demo(BaseLlm):
 
 
 def answer(messages: Sequence[Message], tools: Sequence[ToolSpec], schema: dict[str, Any] | None = None) -> Message:
-    """The next assistant message: a function of the transcript and the functions at hand, and of nothing else. With a
-    `schema` it is JSON of that form."""
+    """The next assistant message: a function of the transcript and the functions at hand, and of nothing else but for
+    ids of calls. With a `schema` it is JSON of that form."""
     asked = [index for index, message in enumerate(messages) if message.role == "user"]
     if not asked:
         return assistant("Ask me something, and I will see which functions help.")
@@ -108,7 +109,7 @@ def answer(messages: Sequence[Message], tools: Sequence[ToolSpec], schema: dict[
     text = clean(wanted.say)
     if not wanted.wants:
         text += _footer(messages[asked[-1]], first=len(asked) == 1, introduced=isinstance(goal, Help))
-    return assistant(text, *_calls(wanted, messages))
+    return assistant(text, *(_new_calls(wanted) if step else _calls(wanted, messages)))
 
 
 def _summary(messages: Sequence[Message]) -> str:
@@ -125,6 +126,11 @@ def _calls(step: Step, messages: Sequence[Message]) -> list[ToolCall]:
     ours = [int(match[1]) for id_ in earlier if (match := re.fullmatch(r"call-(\d{1,9})", id_))]
     first = max([len(earlier), *(number + 1 for number in ours)])
     return [_call(f"call-{first + offset}", want) for offset, want in enumerate(step.wants)]
+
+
+def _new_calls(step: Step) -> list[ToolCall]:
+    """A step of a declared task asks many questions, each with a transcript of its own, and may ask them once more."""
+    return [_call(new_call_id(), want) for want in step.wants]
 
 
 def _call(id_: str, want: Want) -> ToolCall:
