@@ -7,7 +7,7 @@ import sys
 
 #: Commands that make no sense before there is a site, and may not begin one where nobody wants it.
 OF_A_SITE = {
-    *("ask", "doctor", "load_agents", "rotate_keys", "clean_resources"),
+    *("ask", "doctor", "load_agents", "load_tasks", "rotate_keys", "clean_resources"),
     *("first_admin_link", "createsuperuser", "changepassword"),
 }
 
