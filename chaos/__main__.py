@@ -42,6 +42,7 @@ def main() -> int:
             "CHAOS_LEDGER": str(folder / "ledger"),
             "CHAOS_KEY": "sk-of-the-suite",
             "FUNCTIONS_DIR": str(folder / "functions"),
+            "TASKS_DIR": str(folder / "tasks"),
         }
         server = None
         if arguments.database == "postgres":
@@ -175,6 +176,7 @@ def report(seed: int, verdict: Any, facts: dict[str, Any]) -> None:
         ("tasks", f"{counts['tasks']} ({words(states)})"),
         ("steps", f"{counts['steps']}, {counts['executions']} executions of functions"),
         ("messages that went into a task at work", str(counts["let in"])),
+        ("declared tasks, of four steps with parts", str(counts["declared"])),
         ("acquisitions of tasks", str(counts["attempts"])),
         ("kills", f"{sum(kills.values())} in {facts['seconds']:.0f} s ({words(kills)})"),
         ("other disturbances", f"{sum(facts['disturbances'].values())} ({words(facts['disturbances'])})"),

@@ -11,6 +11,7 @@ from django.contrib.auth.models import Group
 
 from chaos.people import EDITED
 from chaos.plans import Plan
+from chaos.world import ledger_key
 from executor.approvals import GO, rules_of
 from executor.core.messages import Message
 from executor.history import task_messages, transcript
@@ -23,6 +24,8 @@ DOUBLED, UNASKED = "doubled unsafe effects", "effects that nobody agreed to"
 NOT_ONCE, KEYS = "transactional effects not exactly once", "idempotency keys that changed"
 HISTORIES, OWNERLESS = "invalid histories", "states without owner"
 TWICE = "decisions consumed twice"
+#: The steps of the declared task.
+CHAIN = ("begin", "ask", "work", "end")
 COLUMNS = (LOST_TASKS, LOST_STEPS, DOUBLED, UNASKED, NOT_ONCE, KEYS, HISTORIES, OWNERLESS, TWICE)
 
 
@@ -56,13 +59,15 @@ def check(plans: dict[str, Plan], sent: set[str], ledger: Sequence[Line]) -> Ver
             verdict.say(LOST_TASKS, f"task {task.pk} was planned by nobody")
             continue
         steps = list(task.steps.order_by("seq"))
-        known |= {step.call_id for step in steps if step.call_id}
+        known |= {ledger_key(step) for step in steps if step.call_id}
         verdict.counts["tasks"] += 1
         verdict.counts[f"tasks {task.status}"] += 1
         verdict.counts["steps"] += len(steps)
         verdict.counts["attempts"] += task.attempts
         _check_state(verdict, task, steps)
         _check_steps(verdict, task, plan, steps, written)
+        if plan.data:
+            _check_declared(verdict, task, steps)
         _check_effects(verdict, task, steps, written, kept)
         for problem in history_problems(task_messages(task, steps, close=True)):
             verdict.say(HISTORIES, f"task {task.pk}: {problem}")
@@ -112,8 +117,9 @@ def _check_steps(
     if [step.seq for step in steps] != list(range(1, task.head_seq + 1)):
         verdict.say(LOST_STEPS, f"task {task.pk}: steps {[step.seq for step in steps]}, head {task.head_seq}")
     rounds: dict[int, list[tuple[str, int]]] = {}
+    asked = {step.seq for step in steps if step.kind == Step.Kind.MODEL}
     for step in steps:
-        if step.kind == Step.Kind.TOOL:
+        if step.kind == Step.Kind.TOOL and step.parent_seq in asked:
             rounds.setdefault(step.parent_seq or 0, []).append((step.name, _number(step)))
     done = [tuple(_known(name, n, step) for name, n in calls) for step, calls in rounds.items()]
     wanted = [tuple(_known(name, n, 0) for name, n in calls) for calls in plan.calls]
@@ -127,10 +133,23 @@ def _check_steps(
             verdict.say(LOST_STEPS, f"task {task.pk} step {step.seq} is done and has no checkpoint")
         if step.kind != Step.Kind.TOOL or step.name in ("ask_user", "propose_plan"):
             continue
-        ended = any(line["phase"] == "end" for line in written.get(step.call_id or "", ()))
+        ended = any(line["phase"] == "end" for line in written.get(ledger_key(step), ()))
         by_word = step.decisions.filter(choice=Decision.Choice.DID).exists()
         if step.status == Step.Status.DONE and not ended and not by_word:
             verdict.say(LOST_STEPS, f"task {task.pk} step {step.seq} ({step.name}) is done, and never ran to its end")
+
+
+def _check_declared(verdict: Verdict, task: Task, steps: Sequence[Step]) -> None:
+    """Each of its steps is there once, in order, as far as it got."""
+    begun = [step for step in steps if step.kind == Step.Kind.STEP]
+    names = [step.name for step in begun]
+    done = [step.status == Step.Status.DONE for step in begun]
+    if names != list(CHAIN[: len(names)]) or not all(done[:-1]):
+        verdict.say(LOST_STEPS, f"task {task.pk} worked through {begun}")
+    said = [step for step in steps if step.kind == Step.Kind.NOTE]
+    if task.status == Status.DONE and (len(names) < len(CHAIN) or not all(done) or len(said) != 1):
+        verdict.say(LOST_STEPS, f"task {task.pk} is done, and worked through {begun}, and said {said}")
+    verdict.counts["declared"] += 1
 
 
 def _number(step: Step) -> int:
@@ -148,7 +167,7 @@ def _check_effects(
     for step in steps:
         if step.kind != Step.Kind.TOOL:
             continue
-        call, where = step.call_id or "", f"task {task.pk} step {step.seq} ({step.name} {_number(step)}, {step.status})"
+        call, where = ledger_key(step), f"task {task.pk} step {step.seq} ({step.name} {_number(step)}, {step.status})"
         begun = [line for line in written.get(call, ()) if line["phase"] == "start"]
         verdict.counts["executions"] += len(begun)
         decided = list(step.decisions.filter(status=Decision.Status.DECIDED))

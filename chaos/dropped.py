@@ -1,7 +1,6 @@
 """The functions of the suite, dropped into the site's folder: one of each effect.
 
-Each says in a ledger outside the site that it begins and that it ended. A line is one write at the end of a file, so it
-is whole, and stands there whatever becomes of the process.
+Each says in a ledger outside the site that it begins and that it ended (ledger.py).
 """
 
 import asyncio
@@ -13,6 +12,7 @@ from uuid import uuid4
 
 from django.contrib.auth.models import Group
 
+from chaos.ledger import note
 from tools.core.context import Context
 from tools.core.effects import Done, NotDone, Unclear, Verdict
 from tools.core.function import function
@@ -20,14 +20,9 @@ from tools.core.function import function
 _LEDGER = os.environ["CHAOS_LEDGER"]
 
 
-def _note(phase: str, name: str, n: int, context: Context, note: str = "") -> None:
-    line = {"at": time.time(), "phase": phase, "name": name, "n": n, "pid": os.getpid(), "note": note}
-    line |= {"task": context.task_id, "call": context.call_id, "key": context.idempotency_key}
-    file = os.open(_LEDGER, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    try:
-        os.write(file, f"{json.dumps(line)}\n".encode())
-    finally:
-        os.close(file)
+def _note(phase: str, name: str, n: int, context: Context, said: str = "") -> None:
+    who = {"task": context.task_id, "call": context.call_id, "key": context.idempotency_key}
+    note(phase, name=name, n=n, note=said, **who)
 
 
 @function(effect="read")

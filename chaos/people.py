@@ -16,13 +16,13 @@ from typing import Any
 from django.db import Error as DatabaseError
 from django.db import connections
 
-from chaos.plans import Plan, make, word
-from chaos.world import AGENTS, agent_name, lines
+from chaos.plans import Plan, chain, make, word
+from chaos.world import AGENTS, agent_name, ledger_key, lines
 from conversations.actions import send_now
 from conversations.models import Turn
 from executor import actions, decisions
 from executor.decisions import TooLate
-from executor.models import ACTIVE, Decision, Status, Task
+from executor.models import ACTIVE, Agent, Decision, DeclaredTask, Status, Task
 from tests.chaos.site import Site, Visitor
 from users.models import User
 
@@ -74,20 +74,41 @@ class People:
             if self._active >= self._at_once:
                 time.sleep(0.1)
                 continue
+            if random.random() < 0.25:
+                self._start(self.plan(random, declared=True))
+                continue
             where = random.choice(mine[-4:]) if mine and random.random() < 0.3 else "/"
             mine.append(self.send(visitor, self.plan(random), where))
             if where != "/" and random.random() < 0.4:
                 self._say_in_between(visitor, self.plan(random, in_between=True), where)
         connections.close_all()
 
-    def plan(self, random: Random, *, in_between: bool = False) -> Plan:
+    def plan(self, random: Random, *, in_between: bool = False, declared: bool = False) -> Plan:
         with self._lock:
             number = next(self._numbers)
         plan = make(random, number, agent_name(random.choice(list(AGENTS))))
         if in_between:
             plan = word(number, plan.agent, plan.key)
+        if declared:
+            plan = chain(plan, number)
         self.plans[plan.key] = plan
         return plan
+
+    def _start(self, plan: Plan) -> None:
+        """A declared task, until the database has it."""
+        self._active += 1
+        while True:
+            try:
+                agent = Agent.objects.get(name=plan.agent)
+                chain = DeclaredTask.objects.get(name="chain")
+                actions.start_declared(self._alice, chain, plan.data or {}, agent, idempotency_key=plan.key)
+            except DatabaseError:
+                connections.close_all()
+                time.sleep(0.3)
+                continue
+            self.did["started"] += 1
+            self.sent.add(plan.key)
+            return
 
     def _say_in_between(self, visitor: Visitor, plan: Plan, where: str) -> None:
         self.send(visitor, plan, where)
@@ -184,7 +205,7 @@ class People:
     def _truth(self, decision: Decision, chance: float) -> Callable[[Decision], None]:
         """They look whether it happened, and say so."""
         assert decision.step is not None
-        call = decision.step.call_id
+        call = ledger_key(decision.step)
         begun = any(line["call"] == call and line["phase"] == "start" for line in lines(self._ledger))
         if chance < 0.2:
             return lambda it: decisions.skip(it, self._alice)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
@@ -13,17 +13,25 @@ WEIGHTS = {"peek": 4, "keep": 4, "put": 3, "post": 3, "send": 5, "order": 2, "as
 
 @dataclass(frozen=True)
 class Plan:
-    """One message of a person, and what its task is to do. `calls` has name and number of each, turn by turn."""
+    """One message of a person, and what its task is to do. `calls` has name and number of each, turn by turn. With
+    `data` it is the declared task of dropped_task.py, which makes these calls in its third step."""
 
     key: str
     agent: str
     text: str
     calls: tuple[tuple[tuple[str, int], ...], ...]
+    data: dict[str, Any] | None = None
 
 
 def word(number: int, agent: str, key: str) -> Plan:
     """Something that a person says in between: it goes into the task at work, or is answered by one of its own."""
     return Plan(key, agent, f"Word {number}: hurry up.", ())
+
+
+def chain(plan: Plan, number: int) -> Plan:
+    """A declared task that does what `plan` says, between other things."""
+    _, _, turns = plan.text.partition("@turns ")
+    return replace(plan, text=f"Chain {number}", data={"n": number * 100, "turns": turns})
 
 
 def make(random: Random, number: int, agent: str) -> Plan:

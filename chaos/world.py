@@ -111,6 +111,12 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
+def ledger_key(step: Any) -> str:
+    """How the ledger calls a call: by its id, or by the number of a part of a declared task."""
+    numbers = step.arguments or {}
+    return f"part {numbers['1']}" if "1" in numbers else step.call_id or ""
+
+
 def set_up_django(data: Path, **more: str) -> None:
     """This process is one of the site's from now on."""
     kept = environment(data, **more)
@@ -150,8 +156,9 @@ def data_folder(keep: list[str]) -> Iterator[Path]:
     import tempfile
 
     folder = Path(tempfile.mkdtemp(prefix="agentsite-chaos-"))
-    (folder / "functions").mkdir()
-    shutil.copy(Path(__file__).with_name("dropped.py"), folder / "functions" / "dropped.py")
+    for place, name in (("functions", "dropped.py"), ("tasks", "dropped_task.py")):
+        (folder / place).mkdir()
+        shutil.copy(Path(__file__).with_name(name), folder / place / name)
     failed = True
     try:
         yield folder

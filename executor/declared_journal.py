@@ -147,4 +147,6 @@ class DeclaredJournal(Journal):
             values["parent_seq"] = None
         if values["kind"] == Step.Kind.TOOL:
             values["started_at"] = None
-        return Step.objects.create(task_id=self.task_id, seq=self._meter.next_seq(), **values)
+        step = Step.objects.create(task_id=self.task_id, seq=self._meter.next_seq(), **values)
+        self._meter.recount()
+        return step

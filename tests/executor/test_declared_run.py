@@ -11,6 +11,7 @@ import pytest
 from executor import actions, decisions
 from executor.core.errors import LLMError
 from executor.core.messages import assistant, user
+from executor.declared_journal import DeclaredJournal
 from executor.history import transcript
 from executor.models import Agent, Decision, DeclaredTask, Status, Step, Task
 from executor.run import Interruption, Run
@@ -101,6 +102,16 @@ def test_steps_run_in_order_and_each_is_on_record_with_what_it_gave(
     for step in task.steps.filter(kind=Step.Kind.STEP):
         assert task.checkpoints.filter(seq=step.seq).exists()
     assert task.model_calls == 4
+
+
+def test_the_number_of_a_step_is_on_record_with_it(survey: Callable[..., Task], scripted: MakeScript) -> None:
+    """Else whoever takes the task over would give it to another one."""
+    journal = claimed(survey(scripted()))
+    assert isinstance(journal, DeclaredJournal)
+    for step in declared_for_tests.Survey.task_steps[:2]:
+        journal.begin_step(step)
+        row = Task.objects.get(pk=journal.task_id)
+        assert row.head_seq == row.steps.get(name=step.id).seq
 
 
 def test_what_was_finished_is_not_done_again_when_the_worker_dies(
