@@ -7,11 +7,12 @@ import binascii
 import json
 from typing import Any
 
+from tools.core import results
 from tools.core.context import MAX_FILE_BYTES, Context
 from tools.mcp.listing import clean
 
-#: Characters; the toolbox cuts further. More is not even looked at.
-LONGEST = 1_000_000
+#: Bytes of text: a little less than the toolbox keeps, so that the words around it are not cut off.
+LONGEST = results.DEFAULT_LIMIT - 1024
 _ENDINGS = {"image/png": ".png", "image/jpeg": ".jpg", "image/gif": ".gif", "image/webp": ".webp"}
 
 
@@ -24,7 +25,7 @@ def told(server: str, tool: str, result: Any, context: Context) -> str:
     parts = [_part(tool, item, context) for item in result.content]
     if not any(parts) and result.structured_content is not None:
         parts = [json.dumps(result.structured_content, ensure_ascii=False, indent=1)]
-    text = clean("\n\n".join(filter(None, parts)))[:LONGEST].strip()
+    text = results.cut(clean("\n\n".join(filter(None, parts))).strip(), LONGEST)
     if result.is_error:
         raise ServerSaysNo(text or "It did not say why.")
     return (

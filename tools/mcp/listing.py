@@ -18,7 +18,7 @@ def clean(text: str) -> str:
     return "".join(
         char
         for char in results.harmless(text)
-        if char in "\n\t" or unicodedata.category(char) not in {"Cc", "Cf", "Co", "Cn"}
+        if char in "\n\t" or unicodedata.category(char) not in {"Cc", "Cf", "Co"}
     )
 
 

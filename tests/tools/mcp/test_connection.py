@@ -18,6 +18,7 @@ from tests.fakes.mcp_fixtures import ROOT, StartServer
 from tests.fakes.mcp_server import PNG
 from tools.core.context import Context
 from tools.core.effects import MayHaveRun
+from tools.core.results import DEFAULT_LIMIT
 from tools.mcp import connection
 from tools.mcp.answers import ServerSaysNo
 from tools.mcp.connection import ServerAway, call, close, list_tools
@@ -185,6 +186,38 @@ async def test_a_command_that_cannot_be_started_or_is_not_allowed_any_more_is_sa
         await call(Server(7, "fake", "", "gone", "", 5.0), "add", {}, call_context)
     with pytest.raises(ServerAway, match="MCP_COMMANDS has no command “other” any more"):
         await call(Server(8, "fake", "", "other", "", 5.0), "add", {}, call_context)
+
+
+async def test_a_long_answer_is_cut_between_the_words_that_say_what_it_is(
+    mcp_command: str, call_context: Context
+) -> None:
+    text = inside(await call(Server(7, "fake", "", mcp_command, "", 30.0), "huge", {"megabytes": 1}, call_context))
+    assert len(text) < DEFAULT_LIMIT
+    assert "[Cut: the first 31,744 of 1,048,576 bytes are shown." in text
+    await close()
+
+
+def test_the_kernel_ends_a_command_that_does_not_listen_when_its_worker_is_killed() -> None:
+    leash = str(Path(connection.__file__).with_name("leash.py"))
+    start = (
+        "import os, subprocess, sys, time\n"
+        f"child = subprocess.Popen([sys.executable, '-I', {leash!r}, str(os.getpid()), 'sleep', '300'])\n"
+        "print(child.pid, flush=True)\n"
+        "time.sleep(300)\n"
+    )
+    worker = subprocess.Popen([sys.executable, "-c", start], stdout=subprocess.PIPE, text=True)
+    assert worker.stdout is not None
+    try:
+        pid = int(worker.stdout.readline())
+        asyncio.run(until(lambda: b"sleep" in Path(f"/proc/{pid}/cmdline").read_bytes()[:10]))
+    finally:
+        worker.kill()
+        worker.communicate(timeout=10)
+    try:
+        asyncio.run(until(lambda: not is_alive(pid)))
+    finally:
+        if is_alive(pid):
+            os.kill(pid, signal.SIGKILL)
 
 
 WORKER = """
