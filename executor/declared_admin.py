@@ -55,9 +55,9 @@ class VersionInline(admin.TabularInline):  # type: ignore[type-arg]  # not subsc
 class DeclaredTaskAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscriptable at run time
     change_list_template = "admin/executor/declared_tasks.html"
     inlines = (VersionInline,)
-    list_display = ("title", "command", "step_names", "agent", "version_count", "task_count", "enabled", "state")
+    list_display = ("title", "command", "step_names", "who", "version_count", "task_count", "enabled", "state")
     list_editable = ("enabled",)
-    list_filter = ("enabled", "is_missing", "agent")
+    list_filter = ("enabled", "agent")
     list_select_related = ("agent",)
     search_fields = ("name", "title", "description")
     actions = None
@@ -129,6 +129,10 @@ class DeclaredTaskAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subs
     @admin.display(description="steps")
     def step_names(self, declared: DeclaredTask) -> str:
         return _step_names(declared.declaration)
+
+    @admin.display(description="agent", ordering="agent__title")
+    def who(self, declared: DeclaredTask) -> str:
+        return declared.agent.title if declared.agent else "the person’s choice"
 
     @admin.display(description="versions", ordering="version_total")
     def version_count(self, declared: Any) -> int:
@@ -235,7 +239,7 @@ def _step(step: dict[str, Any]) -> tuple[str, str, SafeString, SafeString, SafeS
         ("Needs", ", ".join(step.get("required_info") or ())),
         ("May call", ", ".join(step.get("functions") or ())),
         ("Agent", step.get("agent") or ""),
-        ("Retries", str(step.get("retries", 1))),
+        ("Retries", str(step["retries"]) if step.get("retries", 1) != 1 else ""),
         ("Time limit", f"{step['timeout']:g} s" if step.get("timeout") else ""),
     ]
     told = format_html_join(" · ", "{}: {}", ((label, value) for label, value in facts if value))
@@ -243,7 +247,7 @@ def _step(step: dict[str, Any]) -> tuple[str, str, SafeString, SafeString, SafeS
     return (
         step.get("name") or step["id"],
         step["id"],
-        format_html('<p class="help">{}</p>', told),
+        format_html('<p class="quiet">{}</p>', told) if told else SafeString(""),
         block(step["instruction"]) if step.get("instruction") else SafeString(""),
         format_html("<details><summary>Form of its output</summary>{}</details>", json_block(schema))
         if schema

@@ -64,7 +64,7 @@ def test_the_list_tells_what_there_is(as_dora: Client, tides: DeclaredTask, alic
     row = BeautifulSoup(as_dora.get(reverse(LIST)).content.decode(), "html.parser").find("a", string="Tides")
     assert row
     told = " ".join(row.find_parent("tr").get_text(" ").split())  # type: ignore[union-attr]
-    assert told == "Tides /tides Find facts → Text - 1 1 In order"
+    assert told == "Tides /tides Find facts → Text the person’s choice 1 1 In order"
 
 
 def test_the_page_shows_what_it_asks_for_and_its_steps(as_dora: Client, tides: DeclaredTask) -> None:
@@ -72,7 +72,7 @@ def test_the_page_shows_what_it_asks_for_and_its_steps(as_dora: Client, tides: D
     for part in (
         "place Which place text required",
         "tone Tone choice: dry, warm “dry”",
-        "Find facts facts May call: calculate · Retries: 1 · Time limit: 60 s Find <facts>.",
+        "Find facts facts May call: calculate · Time limit: 60 s Find <facts>.",
         "Form of its output",
         "Text text Needs: facts",
         "What the last step wrote.",
