@@ -103,8 +103,8 @@ async def fresh(client: Client, url: str) -> str:
 class Scene:
     """Alice's conversation, and those who watch it."""
 
-    def __init__(self, alice: User, agent: Agent, stack: AsyncExitStack) -> None:
-        self.alice, self.agent, self._stack = alice, agent, stack
+    def __init__(self, alice: User, agent: Agent, stack: AsyncExitStack, patience: float = PATIENCE) -> None:
+        self.alice, self.agent, self._stack, self._patience = alice, agent, stack, patience
         self.viewers: list[Viewer] = []
         self.client = Client()
 
@@ -129,13 +129,13 @@ class Scene:
         self._stack.push_async_callback(work.leave)
         return work
 
-    async def is_quiet(self, work: Work | None = None, patience: float = PATIENCE) -> None:
+    async def is_quiet(self, work: Work | None = None, patience: float = 0) -> None:
         """Everybody's page equals one that is loaded now."""
         if work is not None:
             await work.save()
         for viewer in self.viewers:
             if viewer.socket is not None:
-                await self._is_true(viewer, patience)
+                await self._is_true(viewer, patience or self._patience)
 
     async def _is_true(self, viewer: Viewer, patience: float) -> None:
         end = time.monotonic() + patience
