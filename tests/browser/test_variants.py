@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.tab import Tab, call, difference, scripted
+from tests.browser.tab import PATIENCE, Tab, call, difference, numbered, scripted
 from tests.fakes.model_server import ModelServer
 from tests.fakes.script import Turn
 
@@ -21,6 +21,7 @@ EIGHT = [
     Turn(calls=(call("calculate", expression="4 + 4"),)),
     Turn("All four sums are done.", rate=40),
 ]
+SLOWLY = numbered(100)
 
 
 def is_true(tab: Tab) -> None:
@@ -62,6 +63,27 @@ def test_a_step_is_forked_with_other_arguments_and_both_ways_stay(tab: Tab) -> N
     steps.first.get_by_role("link", name="from the earlier variant").click()
     expect(tab.find(".line-step")).to_have_count(8)
     expect(tab.find(".line-step").nth(2).locator("pre").last).to_contain_text("4")
+
+
+def test_the_page_of_a_task_follows_it_to_its_end_and_one_can_go_on_from_there(tab: Tab) -> None:
+    tab.say("Calculate", Turn("I begin.", calls=(call("calculate", expression="1 + 1"),)), Turn(SLOWLY, rate=20))
+    tab.go(f"/t/{tab.last_task()}/")
+    expect(tab.find(".facts .tag")).not_to_have_text("Done")
+    expect(tab.find(".again")).to_have_count(0)
+    expect(tab.find(".facts .tag")).to_have_text("Done", timeout=PATIENCE)
+    expect(tab.find(".line-step h2")).to_have_text(["Said", "Calculate", "Answered"])
+    # The socket brought these forms, and no token with them.
+    expect(tab.find(".again form:not(:has([name=csrfmiddlewaretoken]))")).to_have_count(5)
+    live = tab.find("main").inner_text()
+    tab.page.get_by_text("Change the result").click()
+    tab.page.locator("[name=result]").fill("3")
+    tab.page.get_by_role("button", name="Go on with this").click()
+    tab.page.wait_for_url("**/c/*/**")
+    expect(tab.find(".variants")).to_contain_text("2/2")
+    tab.wait_until_over()
+    tab.page.go_back()
+    tab.reload()
+    assert tab.find("main").inner_text() == live
 
 
 def test_an_answer_is_given_once_more_and_one_steps_between_the_two(tab: Tab) -> None:

@@ -22,6 +22,7 @@ from executor.core.limits import Spent
 from executor.core.messages import ToolCall
 from executor.models import Agent, ApprovalRule, Decision, Status, Step, Task
 from tests.conversations.test_live import Scene, scene
+from tests.conversations.test_pages import soup
 from tests.conversations.worker import db, hold, message
 from tools.registry import get_registry, reload_registry
 from users.models import User
@@ -143,6 +144,17 @@ async def test_a_card_comes_and_goes_on_every_page_and_looks_as_after_a_reload(s
 
 
 # --- buttons ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_of_a_task_that_waits_leads_to_its_card(as_alice: Client, alice: User, demo: Agent) -> None:
+    decision = waiting(alice, demo, MAIL, Decision.Kind.APPROVAL)
+    turn = Turn.objects.get(task=decision.task)
+    page = soup(as_alice.get(reverse("task", args=[decision.task_id])))
+    (link,) = page.select("main a.button")
+    assert link["href"] == f"{turn.conversation.get_absolute_url()}#turn-{turn.pk}"
+    assert [tag.text for tag in page.select(".line-head .tag")] == ["waiting for you"]
+    decisions.deny(decision, alice)
+    assert not soup(as_alice.get(reverse("task", args=[decision.task_id]))).select("main a.button")
 
 
 def test_allowing_a_card_as_it_is_changes_no_argument(as_alice: Client, alice: User, demo: Agent) -> None:

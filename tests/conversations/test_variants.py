@@ -540,7 +540,7 @@ def test_a_step_is_retried_with_other_arguments_from_its_form(as_alice: Client, 
     page = soup(as_alice.get(reverse("task", args=[made.task_id])))
     assert [tag.text for tag in page.select(".line-head .tag")] == [
         *["from the earlier variant"] * 3,
-        "pending",
+        "waiting",
         "Arguments changed",
     ]
     link = page.select_one("a.tag")
