@@ -67,9 +67,10 @@ def turn_view(turn: Turn) -> TurnView:
     return TurnView.of(turn, snapshot.view if snapshot else task_view(turn.task, ()))
 
 
-def turn_added(turn: TurnView) -> str:
-    """The turn, unless the page shows it already: then it knows more of it than the rows do."""
-    html = render_to_string("conversations/_turn.html", {"turn": turn})
+def turn_added(turn: TurnView, task: str = "") -> str:
+    """The turn, unless the page shows it already: then it knows more of it than the rows do. `task` is the HTML of its
+    task, if that is at hand."""
+    html = render_to_string("conversations/_turn.html", {"turn": turn, "task_html": task})
     return partial(f"#turns:not(:has(#turn-{turn.id}))", "beforeend", html)
 
 
@@ -111,7 +112,13 @@ def turn_moved(turn: Turn) -> str:
 
 
 def task_repainted(task: TaskView) -> str:
-    return partial(f"#task-{task.id}", "outerMorph", render_to_string("conversations/_task.html", {"task": task}))
+    return partial(f"#task-{task.id}", "outerMorph", _render_task("_task", task))
+
+
+def turn_repainted(turn: TurnView) -> str:
+    """The turn for a page that may not have it, and its task for one that does."""
+    task = _render_task("_task", turn.task)
+    return turn_added(turn, task) + partial(f"#task-{turn.task.id}", "outerMorph", task)
 
 
 def composer_actions(conversation_id: UUID) -> str:
@@ -125,7 +132,7 @@ def composer_actions(conversation_id: UUID) -> str:
 
 def task_retried(task: TaskView) -> str:
     """The task, unless the page shows it at work already, or knows how that went."""
-    html = render_to_string("conversations/_task.html", {"task": task})
+    html = _render_task("_task", task)
     return partial(f"#task-{task.id}[data-attempt='{task.attempts}']:not([data-active])", "outerMorph", html)
 
 
@@ -133,7 +140,7 @@ def task_stopped(task: TaskView) -> str:
     """The task if it is over, otherwise its state; unless the page shows already that it is over."""
     shown = f"#task-{task.id}[data-active]"
     if not task.is_active:
-        return partial(shown, "outerMorph", render_to_string("conversations/_task.html", {"task": task}))
+        return partial(shown, "outerMorph", _render_task("_task", task))
     return partial(f"{shown} #foot-{task.id}", "outerMorph", _render_task("_foot", task))
 
 

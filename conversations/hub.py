@@ -98,13 +98,11 @@ class Feed:
         """Whether the rows may tell what nobody looked at."""
         return self._behind or self._wanted or not self.heard
 
-    def repaint(self) -> str:
-        """The task as its pages show it, for somebody who just came."""
+    def repaint(self, turn: Turn | None = None) -> str:
+        """The task as its pages show it, for somebody who just came; with its turn if the page may not have that."""
+        if turn is not None:
+            return fragments.turn_repainted(TurnView.of(turn, self._shown))
         return fragments.task_repainted(self._shown)
-
-    def turn(self, turn: Turn) -> str:
-        """Its turn, for a page that may not have that yet."""
-        return fragments.turn_added(TurnView.of(turn, self._shown))
 
     def take(self, entries: list[dict[str, Any]]) -> bool:
         """Fold `entries` in. Returns whether they say that the rows have changed."""
@@ -227,9 +225,7 @@ class Hub:
                 return
             feed = self._feeds.setdefault(task_id, found)
         if viewer not in feed.viewers:
-            if turn is not None:
-                viewer.show(feed.turn(turn))
-            viewer.show(feed.repaint())
+            viewer.show(feed.repaint(turn))
             feed.viewers.add(viewer)
         if known:
             await feed.look()
