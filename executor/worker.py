@@ -41,6 +41,7 @@ from executor.lease import LEASE, claimable, give_up, heartbeat
 from executor.live import Publisher
 from executor.models import HELD, Status, Task, Worker
 from executor.owner import is_dead, owner_name
+from executor.prepared import Select
 from executor.run import Interruption, Run
 from executor.sub_tasks import find_forgotten
 from tools.mcp import connection as mcp
@@ -52,12 +53,24 @@ HEARTBEAT_EVERY = 5.0
 REAP_EVERY = 1.0
 #: A new task that nobody took up for this long lost its message. (One that was given back is looked for at once.)
 MESSAGE_LOST_AFTER = timedelta(seconds=3)
+#: So many of them are taken up in one beat.
+AT_A_TIME = 100
 #: Seconds until a worker that lost Redis listens again.
 LISTEN_AGAIN_AFTER = 1.0
 #: A loop that did not turn for this long is dead, and its tasks are better off elsewhere.
 LOOP_DEAD_AFTER = 15.0
 #: How long a worker that ends waits for its tasks to come to a boundary, in seconds.
 HAND_OVER_WITHIN = 5.0
+
+
+_GIVEN_BACK = Q(status__in=(*HELD, Status.RETRYING)) | Q(attempts__gt=0)
+_ABANDONED = Select(
+    lambda: (
+        Task.objects.filter(claimable(), _GIVEN_BACK | Q(created_at__lt=Now() - MESSAGE_LOST_AFTER))
+        .order_by("created_at")
+        .only("pk")[:AT_A_TIME]
+    )
+)
 
 
 class WorkerProcess:
@@ -71,7 +84,6 @@ class WorkerProcess:
         self._taken: set[UUID] = set()
         self._fallen: set[UUID] = set()  # Held by us, and nobody works on them.
         self._draining = False
-        self._full = False  # A task was not taken up for want of room.
         self._turned_at = time.monotonic()
         self._publisher: Publisher | None = None
         self._ready = threading.Event()
@@ -171,7 +183,6 @@ class WorkerProcess:
         if task_id in self._taken or self._publisher is None:
             return
         if len(self._taken) >= self._capacity:
-            self._full = True
             return
         self._taken.add(task_id)
         try:
@@ -221,9 +232,10 @@ class WorkerProcess:
                 if now >= next_beat:
                     self._beat()
                     next_beat = now + HEARTBEAT_EVERY
-                if now >= next_reap or self._has_room_again():
+                if now >= next_reap:
                     self._reap()
                     next_reap = now + REAP_EVERY * random.uniform(0.75, 1.25)
+                self._take_up_abandoned()
             except DatabaseError as error:
                 logger.error("The database does not answer: %s", error)
                 close_old_connections()
@@ -260,15 +272,8 @@ class WorkerProcess:
             elif previous is not None:
                 self._loop.call_soon_threadsafe(self._steer, previous)
 
-    def _has_room_again(self) -> bool:
-        return self._full and len(self._taken) < self._capacity
-
     def _reap(self) -> None:
-        """Take up what lost its worker, what was put off until now, and what nobody was told of."""
-        room = self._capacity - len(self._taken)
-        if room <= 0 or self._draining:
-            return
-        self._full = False
+        """Let go of what we or dead workers still hold, and of what has waited for too long."""
         if fallen := self._fallen - self._taken:
             give_up(self.owner, fallen)
             self._fallen -= fallen
@@ -277,12 +282,15 @@ class WorkerProcess:
         for owner in Task.objects.filter(status__in=HELD).order_by().values_list("owner", flat=True).distinct():
             if is_dead(owner):
                 give_up(owner)
-        given_back = Q(status__in=(*HELD, Status.RETRYING)) | Q(attempts__gt=0)
-        abandoned = given_back | Q(created_at__lt=Now() - MESSAGE_LOST_AFTER)
-        found = Task.objects.filter(claimable(), abandoned).order_by("created_at").values_list("pk", flat=True)[:room]
-        for task_id in found:
-            if task_id not in self._taken:
-                self._begin(task_id).add_done_callback(_log_failure)
+
+    def _take_up_abandoned(self) -> None:
+        """What lost its worker, what was put off until now, and what nobody was told of."""
+        room = self._capacity - len(self._taken)
+        if room <= 0 or self._draining:
+            return
+        for task in _ABANDONED.all()[:room]:
+            if task.pk not in self._taken:
+                self._begin(task.pk).add_done_callback(_log_failure)
 
     # --- chores ------------------------------------------------------------------------------------------------------
 
