@@ -36,6 +36,7 @@ from executor.models import (
 )
 from tests.conftest import make_user
 from tools.core.context import NewFile
+from tools.models import McpServer
 from tools.resources import store
 from users import api_keys
 from users.models import FirstAdminToken, User
@@ -150,6 +151,7 @@ class TestEveryPage:
             Decision.objects.create(task=task, step=task.steps.get(seq=2), kind="approval", note=SECRET),
             ApprovalRule.objects.create(user=bob, thread=turn.conversation_id, function="draw_chart"),
             ReviewLog.objects.create(reviewer_name="dora", what="a look", path="/"),
+            McpServer.objects.create(name="files", url="http://files.example/mcp"),
             Group.objects.create(name="Reviewers"),
             api_keys.add(None, "gpt", "sk-the-key-of-the-site-0123456789"),
             FirstAdminToken.objects.create(digest="0" * 64, expires_at="2030-01-01T00:00Z"),
