@@ -1,4 +1,5 @@
-"""What an answer costs, in US dollars, from the provider's own counts and the price list of `genai-prices`.
+"""What an answer costs, in US dollars, from the provider's own counts and the price list of `genai-prices`. The list
+also says how much a model can read.
 
 The list is compiled into that package and never fetched. What it does not know has no price; that is not the same as
 costing nothing, and nobody may add it up as if it were.
@@ -39,6 +40,20 @@ class Price:
 def load() -> None:
     """Import and read the price list: a tenth of a second, best spent in a thread before the first answer is there."""
     cost("gpt", "gpt-4o", Usage(1, 1))
+
+
+def window(agent_type: str, model: str, base_url: str = "") -> int | None:
+    """How many tokens the model reads at once, its answer among them. None where the list does not say."""
+    from genai_prices.data_snapshot import get_snapshot
+
+    provider = _PROVIDERS.get(agent_type)
+    try:
+        _, found = get_snapshot().find_provider_model(
+            model, None, provider, None if provider else base_url or "unknown"
+        )
+    except LookupError:
+        return None
+    return found.context_window
 
 
 def cost(

@@ -25,7 +25,7 @@ from executor.core.llms._transcript import (
 )
 from executor.core.llms._wire import Refusal, WireLlm
 from executor.core.llms.base import Endpoint
-from executor.core.llms.parameters import IDLE_TIMEOUT, MAX_TOKENS, RESPONSE_SCHEMA, Parameter, extra
+from executor.core.llms.parameters import CONTEXT_WINDOW, IDLE_TIMEOUT, MAX_TOKENS, RESPONSE_SCHEMA, Parameter, extra
 from executor.core.messages import File, JsonDict, Message, ToolCall, ToolSpec
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ class Claude(WireLlm):
             choices=("5m", "1h", "off"),
         ),
         extra("model", "messages", "system", "tools", "stream", "output_config"),
+        CONTEXT_WINDOW,
         IDLE_TIMEOUT,
     )
 

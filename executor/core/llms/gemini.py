@@ -26,7 +26,16 @@ from executor.core.llms._json import dumps
 from executor.core.llms._transcript import Answered, AssistantTurn, UserTurn, function_name, split_data_url, turns
 from executor.core.llms._wire import Refusal, WireLlm
 from executor.core.llms.base import Endpoint
-from executor.core.llms.parameters import EXTRA, IDLE_TIMEOUT, MAX_TOKENS, RESPONSE_SCHEMA, Parameter, extra, sent
+from executor.core.llms.parameters import (
+    CONTEXT_WINDOW,
+    EXTRA,
+    IDLE_TIMEOUT,
+    MAX_TOKENS,
+    RESPONSE_SCHEMA,
+    Parameter,
+    extra,
+    sent,
+)
 from executor.core.messages import File, JsonDict, Message, ToolSpec
 
 if TYPE_CHECKING:
@@ -79,6 +88,7 @@ class Gemini(WireLlm):
             choices=("block_low_and_above", "block_medium_and_above", "block_only_high", "block_none", "off"),
         ),
         extra("contents", "systemInstruction", "tools"),
+        CONTEXT_WINDOW,
         IDLE_TIMEOUT,
     )
 

@@ -22,7 +22,7 @@ from executor.core.llms._strict_schema import is_strict
 from executor.core.llms._transcript import AssistantTurn, UserTurn, function_name, turns
 from executor.core.llms._wire import Refusal, WireLlm, import_package
 from executor.core.llms.base import Endpoint
-from executor.core.llms.parameters import IDLE_TIMEOUT, RESPONSE_SCHEMA, Parameter, extra
+from executor.core.llms.parameters import CONTEXT_WINDOW, IDLE_TIMEOUT, RESPONSE_SCHEMA, Parameter, extra
 from executor.core.messages import JsonDict, Message, ToolCall, ToolSpec
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ class Gpt(WireLlm):
             "model", "instructions", "input", "tools", "stream", "store", "include", "reasoning", "text", "background",
             "previous_response_id", "conversation",
         ),
+        CONTEXT_WINDOW,
         IDLE_TIMEOUT,
     )  # fmt: skip
 

@@ -16,7 +16,15 @@ from executor.core.llms._strict_schema import is_strict
 from executor.core.llms._transcript import AssistantTurn, UserTurn, function_name, turns
 from executor.core.llms._wire import Refusal, WireLlm
 from executor.core.llms.base import Endpoint
-from executor.core.llms.parameters import IDLE_TIMEOUT, MAX_TOKENS, RESPONSE_SCHEMA, Parameter, extra, sent
+from executor.core.llms.parameters import (
+    CONTEXT_WINDOW,
+    IDLE_TIMEOUT,
+    MAX_TOKENS,
+    RESPONSE_SCHEMA,
+    Parameter,
+    extra,
+    sent,
+)
 from executor.core.messages import JsonDict, Message, ToolCall, ToolSpec
 
 if TYPE_CHECKING:
@@ -37,6 +45,7 @@ class OpenAiCompatible(WireLlm):
         Parameter("seed", "whole", "The same seed gives the same answer, where the server knows it."),
         Parameter("stop", "words", "Words at which the answer ends."),
         extra("model", "messages", "tools", "stream", "stream_options"),
+        CONTEXT_WINDOW,
         IDLE_TIMEOUT,
     )
 

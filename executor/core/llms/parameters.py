@@ -99,6 +99,13 @@ MAX_TOKENS = Parameter("max_tokens", "whole", "The longest answer, in tokens.", 
 IDLE_TIMEOUT = Parameter(
     "idle_timeout", "number", "Seconds of silence after which the provider is given up.", low=0.001, high=3600
 )
+CONTEXT_WINDOW = Parameter(
+    "context_window",
+    "whole",
+    "Tokens that the model can read at once, its answer among them. Left empty, what is known of the model.",
+    low=1000,
+    high=2**31,
+)
 EXTRA = "extra"
 #: A JSON Schema that the answer must fit. Every adapter knows it, but only of a call: an agent has no such setting.
 RESPONSE_SCHEMA = "response_schema"
@@ -116,10 +123,14 @@ def extra(*reserved: str) -> Parameter:
     return Parameter(EXTRA, "object", "Further fields of the request, as JSON.", reserved=frozenset(reserved))
 
 
+#: What is set about a model and is no field of a request.
+_UNSENT = (EXTRA, IDLE_TIMEOUT.name, CONTEXT_WINDOW.name)
+
+
 def sent(parameters: tuple[Parameter, ...], values: dict[str, Any], *but: str) -> dict[str, Any]:
     """The values that are set, in the order of `parameters`, without those that are no fields of the request."""
     return {
         parameter.name: values[parameter.name]
         for parameter in parameters
-        if values.get(parameter.name) is not None and parameter.name not in (EXTRA, IDLE_TIMEOUT.name, *but)
+        if values.get(parameter.name) is not None and parameter.name not in (*_UNSENT, *but)
     }

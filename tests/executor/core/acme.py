@@ -11,7 +11,15 @@ from executor.core.llms._http import http_client, status_error
 from executor.core.llms._json import dumps
 from executor.core.llms._transcript import AssistantTurn, UserTurn, function_name, turns
 from executor.core.llms._wire import Refusal, WireLlm
-from executor.core.llms.parameters import IDLE_TIMEOUT, MAX_TOKENS, RESPONSE_SCHEMA, Parameter, extra, sent
+from executor.core.llms.parameters import (
+    CONTEXT_WINDOW,
+    IDLE_TIMEOUT,
+    MAX_TOKENS,
+    RESPONSE_SCHEMA,
+    Parameter,
+    extra,
+    sent,
+)
 from executor.core.messages import JsonDict, Message, ToolSpec
 
 if TYPE_CHECKING:
@@ -30,6 +38,7 @@ class Acme(WireLlm):
         Parameter("reasoning_effort", "choice", "How long it thinks.", choices=("low", "high")),
         MAX_TOKENS,
         extra("model", "messages", "tools", "stream"),
+        CONTEXT_WINDOW,
         IDLE_TIMEOUT,
     )
 

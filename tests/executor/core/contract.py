@@ -237,6 +237,12 @@ class WireContract(LlmContract):
         assert end.partial is not None
         assert end.partial.tool_calls == ()
 
+    async def test_how_much_the_model_can_read_is_not_told_to_it(self, llm: BaseLlm, model_server: ModelServer) -> None:
+        model_server.reset()
+        model_server.script([Turn(text="Good.")])
+        await ask(llm, "Hello?", context_window=54_321)
+        assert "54321" not in str(model_server.asked[0].body)
+
     @pytest.mark.parametrize("fault", ["hang", "stall"])
     async def test_silence_ends_with_a_timeout(self, llm: BaseLlm, model_server: ModelServer, fault: Any) -> None:
         model_server.reset()

@@ -257,7 +257,7 @@ def test_a_wrong_parameter_is_named_with_what_it_must_be(name: str, value: Any) 
 @pytest.mark.parametrize("name", ["temperature", "top_p", "top_k"])
 async def test_there_is_no_temperature_any_more(llm: Claude, model_server: ModelServer, name: str) -> None:
     given: dict[str, Any] = {name: 1}
-    with pytest.raises(ValueError, match=rf"no parameter '{name}'. Use: cache, effort, extra, .*thinking"):
+    with pytest.raises(ValueError, match=rf"no parameter '{name}'. Use: cache, context_window, .*thinking"):
         llm.stream([user("Hi")], **given)
     assert failed(await ask(llm, "Hi", extra={name: 1})).error.kind == "bad_request"
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from executor.core.messages import Usage
-from executor.core.prices import Price, cost
+from executor.core.prices import Price, cost, window
 
 MILLION = Usage(input_tokens=1_000_000, output_tokens=1_000_000)
 SMALL = Usage(input_tokens=1_000, output_tokens=100)
@@ -65,3 +65,15 @@ def test_a_price_that_was_given_goes_before_the_list() -> None:
 
 def test_the_demonstration_costs_nothing() -> None:
     assert cost("demo", "", SMALL) == 0
+
+
+def test_the_list_says_how_much_a_model_can_read() -> None:
+    assert window("claude", "claude-haiku-4-5") == 200_000
+    assert window("claude", "claude-haiku-4-5-20251001") == 200_000
+    assert window("openai_compatible", "gpt-4o", "https://api.openai.com/v1") == 128_000
+
+
+@pytest.mark.parametrize("agent_type", ["gpt", "openai_compatible", "demo", "my.own.Llm"])
+def test_what_a_model_can_read_that_no_list_has_nobody_knows(agent_type: str) -> None:
+    assert window(agent_type, "qwen3:8b", "http://127.0.0.1:11434/v1") is None
+    assert window(agent_type, "") is None

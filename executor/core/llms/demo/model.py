@@ -29,7 +29,7 @@ from executor.core.llms.demo.skills import understand
 from executor.core.llms.demo.skills.help import Help
 from executor.core.llms.demo.steps import filled_in, step_question
 from executor.core.llms.demo.writing import clean
-from executor.core.llms.parameters import RESPONSE_SCHEMA, Parameter
+from executor.core.llms.parameters import CONTEXT_WINDOW, RESPONSE_SCHEMA, Parameter
 from executor.core.messages import File, Message, ToolCall, ToolSpec, assistant
 from executor.core.summary import ASKED
 
@@ -52,6 +52,7 @@ class Demo(BaseLlm):
     label: ClassVar[str] = "Demonstration"
     PARAMETERS: ClassVar[tuple[Parameter, ...]] = (
         Parameter("pause", "number", "Seconds between two pieces of text, so that it reads as it is written.", 0, 10),
+        CONTEXT_WINDOW,
     )
 
     async def stream(
