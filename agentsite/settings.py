@@ -186,6 +186,10 @@ FETCH_ALLOWED_HOSTS = env.list("FETCH_ALLOWED_HOSTS", default=[])
 # Hosts ("ollama", "10.0.0.7:8000") that models of people's own agents may have although their address is private.
 # Who may edit agents in admin can connect to any.
 MODEL_HOSTS = env.list("MODEL_HOSTS", default=[])
+# How many tokens a model is taken to read at once where neither its agent nor the list of models says it, and how many
+# are used of one that reads more: what a message costs grows with it. (An agent's own `context_window` goes before.)
+CONTEXT_WINDOW = env.int("CONTEXT_WINDOW", default=32_768)
+CONTEXT_TOKENS = env.int("CONTEXT_TOKENS", default=100_000)
 # How long a task waits for somebody to decide something before it is stopped.
 DECISION_DAYS = env.int("DECISION_DAYS", default=7)
 # How long files made by functions are kept once no conversation refers to them.

@@ -14,8 +14,9 @@ from chaos.plans import Plan
 from chaos.world import ledger_key
 from executor.approvals import GO, rules_of
 from executor.core.messages import Message
-from executor.history import task_messages, transcript
+from executor.history import task_messages
 from executor.models import ACTIVE, OPEN, Decision, Status, Step, Task
+from executor.told import transcript
 
 Line = dict[str, Any]
 #: Names of the columns that have to be 0.

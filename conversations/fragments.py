@@ -255,6 +255,8 @@ def task_changed(before: TaskView, after: TaskView) -> str:
         pieces.append(partial(f"#foot-{after.id}", "outerMorph", _render_task("_foot", after)))
     if before.messages != after.messages:
         pieces.append(partial(f"#meanwhile-{after.id}", "outerMorph", _render_task("_meanwhile", after)))
+    if before.summaries != after.summaries:
+        pieces.append(partial(f"#summarised-{after.id}", "outerMorph", _render_task("_summarised", after)))
     if before.files != after.files:
         pieces.append(partial(f"#files-{after.id}", "innerMorph", _files(after)))
     return "".join(pieces) + _text_changed(before, after)

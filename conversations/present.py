@@ -21,6 +21,8 @@ from conversations.cards import DecisionView, decision_views
 from conversations.declared import FRAMES, DeclaredView, declared_view
 from conversations.markdown import BlockStream, render
 from conversations.models import Turn
+from conversations.summaries import SUMMARISING, SummaryView, summary_views
+from conversations.summaries import title as summary_title
 from conversations.use import AnswerUse, UseView, answer_uses, by_model, task_use
 from executor.advice import YOUR_KEY
 from executor.core.errors import LLM_ERROR_KINDS, GoingInCircles
@@ -148,6 +150,8 @@ class TaskView:
     summary: str
     #: What the person said while it was at work.
     messages: tuple[str, ...]
+    #: What its model was told in place of earlier messages.
+    summaries: tuple[SummaryView, ...]
     answer: SafeString
     open_blocks: SafeString
     open_block: SafeString
@@ -351,6 +355,7 @@ def task_view(
         failed_count=failed_count,
         summary=_summary(took, count, failed_count) if (listed or declared) and not task.is_active else "",
         messages=tuple(step.text for step in steps if step.kind == Step.Kind.MESSAGE),
+        summaries=summary_views(steps),
         answer=render(answer.text) if answer and not task.is_active else SafeString(""),
         open_blocks=text.done,
         open_block=text.open_html,
@@ -413,11 +418,12 @@ def _answer_step(task: Task, steps: Sequence[Step]) -> Step | None:
 
 
 def _is_listed(step: Step, steps: Sequence[Step], answer: Step | None) -> bool:
-    """Function calls always; the model's steps where they say something that is not the answer itself."""
+    """Function calls always; the model's steps where they say something that is not the answer itself. Summaries have a
+    line of their own."""
     if step.kind in FRAMES:
         return False
     if step.kind != Step.Kind.MODEL:
-        return True
+        return step.kind != Step.Kind.COMPACTION
     if step.status == Step.Status.FAILED:
         was_asked_again = step.error_kind == "interrupted" or (step.error_kind == "expired" and not step.text)
         return not was_asked_again and step is not answer
@@ -435,6 +441,8 @@ def _state_label(task: Task, steps: Sequence[Step], state: State, *, is_writing:
             return words.human_name(running[0].name)
         if running:
             return f"Running {len(running)} functions"
+        if steps[-1].kind == Step.Kind.COMPACTION and steps[-1].is_open:
+            return SUMMARISING
         if task.declared_id and open_step(steps) is None:
             return WORKING
         return WRITING if is_writing else THINKING
@@ -507,6 +515,8 @@ _TITLES: dict[str, str] = {
 def _model_title(step: Step) -> str:
     if step.kind in _TITLES:
         return _TITLES[step.kind] or step.text or step.name
+    if step.kind == Step.Kind.COMPACTION:
+        return summary_title(step)
     if step.status == Step.Status.FAILED and step.error_kind == ResponseInvalid.kind:
         return "Not in the demanded form"
     if step.status == Step.Status.FAILED:

@@ -17,7 +17,7 @@ from conversations.cards import FieldView, argument_fields, what_was_decided
 from conversations.models import Turn
 from conversations.present import FileView, StepView
 from executor.history import folded, inherited
-from executor.models import Checkpoint, Decision, Step, Task
+from executor.models import ASKS, Checkpoint, Decision, Step, Task
 from tools.core.function import REPEATABLE
 from tools.models import Resource
 
@@ -226,8 +226,11 @@ def _step_document(record: Record, step: Step) -> dict[str, Any]:
     if step.kind == Step.Kind.STEP:
         output = json.loads(step.result) if step.result else None
         return found | {"title": step.text, "output": output}
-    if step.kind != Step.Kind.MODEL:
+    if step.kind not in ASKS:
         return found | {"text": step.text}
+    if step.kind == Step.Kind.COMPACTION:
+        covers = {"task": str(step.covers_task or step.task_id), "seq": step.covers_seq}
+        found["covers"] = covers if step.covers_seq is not None else None
     tokens = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
     return found | {
         "provider": step.provider,

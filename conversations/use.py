@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from executor.models import Step
+from executor.models import ASKS, Step
 from executor.usage import Use, step_use
 
 
@@ -47,7 +47,7 @@ def task_use(steps: Iterable[Step]) -> UseView:
 
 
 def answer_uses(steps: Iterable[Step]) -> tuple[AnswerUse, ...]:
-    found = ((step, step_use(step)) for step in steps if step.kind == Step.Kind.MODEL)
+    found = ((step, step_use(step)) for step in steps if step.kind in ASKS)
     return tuple(AnswerUse(step.seq, step.model or step.provider, use) for step, use in found if use.answers)
 
 

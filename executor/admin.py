@@ -24,7 +24,7 @@ from executor.core.llms.factory import LLMS, llm_class
 from executor.decision_admin import ApprovalRuleAdmin, DecisionAdmin
 from executor.declared_admin import DeclaredTaskAdmin, DeclaredTaskVersionAdmin
 from executor.mcp_admin import McpServerAdmin
-from executor.models import Agent, AgentVersion, ReviewLog, Step, Task, Worker
+from executor.models import ASKS, Agent, AgentVersion, ReviewLog, Step, Task, Worker
 from executor.parameter_fields import field_name
 from executor.people_admin import PersonAdmin
 from executor.review import ReviewedAdmin, block, json_block, mark
@@ -360,7 +360,7 @@ class TaskAdmin(ReviewedAdmin):
                     _link("executor_step", step.pk, f"{step.seq}. {step.name or step.get_kind_display()}"),
                     mark(step.status, step.get_status_display()),
                     _duration(step),
-                    f"{step.input_tokens + step.output_tokens:,}" if step.kind == Step.Kind.MODEL else "",
+                    f"{step.input_tokens + step.output_tokens:,}" if step.kind in ASKS else "",
                     step_use(step).price,
                     step.error[:200],
                 )
@@ -444,7 +444,7 @@ class StepAdmin(ReviewedAdmin):
 
     @admin.display(description="tokens")
     def tokens(self, step: Step) -> str:
-        return f"{step.input_tokens + step.output_tokens:,}" if step.kind == Step.Kind.MODEL else ""
+        return f"{step.input_tokens + step.output_tokens:,}" if step.kind in ASKS else ""
 
     @admin.display(description="cost")
     def price(self, step: Step) -> str:

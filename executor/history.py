@@ -1,4 +1,4 @@
-"""From rows to a transcript: what the model is told next is a pure function of what is on record.
+"""From the rows of a task to what is told of it: a pure function of what is on record. (told.py has the rest.)
 
 Nothing stored is ever changed to make it fit. Calls that never got a result (a stop, a crash) are closed here, in the
 same words every time, because no provider accepts an open call.
@@ -32,16 +32,11 @@ from executor.core.messages import (
     ToolResult,
     assistant,
     message_from_json,
-    system,
     tool,
     user,
 )
 from executor.models import Step, Task
 from executor.prepared import Param, Select
-
-#: How much of what came before a task's own work is told to the model. Older turns stay in the history.
-EARLIER_TASKS = 40
-EARLIER_CHARACTERS = 200_000
 
 NOT_RUN = "This call was not run: the task was stopped before it."
 OUTCOME_UNKNOWN = (
@@ -50,23 +45,27 @@ OUTCOME_UNKNOWN = (
 )
 
 
-def transcript(task: Task, instructions: str) -> list[Message]:
-    """What the model of `task` is told. The open calls of the task itself are left open."""
-    messages = [system(instructions)] if instructions else []
-    earlier = _earlier(task) if task.previous_id else []
-    tasks = [*earlier, task]
-    steps_of = whole(tasks, Step.objects.all()) if any(each.base_id for each in tasks) else _steps_of(tasks)
-    for before in earlier:
-        messages += task_messages(before, steps_of[before.pk], close=True)
-    return messages + task_messages(task, steps_of[task.pk], close=False)
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What belongs together in a transcript, because no provider takes half of it: a message, or an answer with the
+    results of its calls. It is told of the task, up to its step `upto`; 0 is the input."""
+
+    task_id: UUID
+    upto: int
+    messages: tuple[Message, ...]
+
+
+def task_pieces(task: Task, steps: Sequence[Step], *, close: bool) -> list[Piece]:
+    """The input and what came of it. With `close`, calls without a result get one that says so."""
+    opening = Piece(task.pk, 0, (message_from_json(task.input),))
+    if any(step.kind == Step.Kind.STEP for step in steps):
+        outcome = tuple(_outcome(steps, close=close))
+        return [opening, Piece(task.pk, steps[-1].seq, outcome)] if outcome else [opening]
+    return [opening, *(Piece(task.pk, upto, messages) for upto, messages in _pieces(steps, close=close))]
 
 
 def task_messages(task: Task, steps: Sequence[Step], *, close: bool) -> list[Message]:
-    """The input and what came of it. With `close`, calls without a result get one that says so."""
-    opening = message_from_json(task.input)
-    if any(step.kind == Step.Kind.STEP for step in steps):
-        return [opening, *_outcome(steps, close=close)]
-    return [opening, *answers(steps, close=close)]
+    return [message for piece in task_pieces(task, steps, close=close) for message in piece.messages]
 
 
 def _outcome(steps: Sequence[Step], *, close: bool) -> list[Message]:
@@ -87,12 +86,16 @@ def conversation(question: Step, steps: Sequence[Step]) -> list[Message]:
 
 def answers(steps: Sequence[Step], *, close: bool) -> list[Message]:
     """What models said in these steps, and what they were told."""
-    messages: list[Message] = []
+    return [message for _, messages in _pieces(steps, close=close) for message in messages]
+
+
+def _pieces(steps: Sequence[Step], *, close: bool) -> Iterator[tuple[int, tuple[Message, ...]]]:
+    """The same in pieces, each with the number of its last step."""
     calls = {step.call_id: step for step in steps if step.kind == Step.Kind.TOOL}
     asked = [step for step in steps if step.kind == Step.Kind.MODEL]
     for step in steps:
         if step.kind == Step.Kind.MESSAGE:  # It came in before a question, when all calls had their results.
-            messages.append(user(step.text))
+            yield step.seq, (user(step.text),)
         if step.kind != Step.Kind.MODEL:
             continue
         # Half an answer counts only where nothing came after it: a task that goes on asks for the whole.
@@ -100,11 +103,10 @@ def answers(steps: Sequence[Step], *, close: bool) -> list[Message]:
             continue
         if close and step is not asked[-1] and not message.tool_calls:
             continue  # It did not have the demanded form, and was corrected.
-        messages.append(message)
-        results = [result for call in message.tool_calls if (result := tool_result(calls[call.id], close=close))]
-        if results:
-            messages.append(tool(*results))
-    return messages
+        mine = [calls[call.id] for call in message.tool_calls]
+        results = [result for call in mine if (result := tool_result(call, close=close))]
+        upto = max((call.seq for call in mine), default=step.seq)
+        yield upto, (message, tool(*results)) if results else (message,)
 
 
 def tool_result(step: Step, *, close: bool) -> ToolResult | None:
@@ -151,50 +153,11 @@ def _model_message(step: Step, calls: Iterable[Step], *, close: bool, is_last: b
     return None
 
 
-def _earlier(task: Task) -> list[Task]:
-    """The tasks that `task` goes on from, oldest first, as far back as the context allows; the nearest in any case.
-
-    Of them only what `_chain` asks for is known. Their steps may be many megabytes, so their sizes are asked for first.
-    """
-    kept: list[Task] = []
-    room = EARLIER_CHARACTERS
-    chain = _chain(task)
-    shared = _bases([earlier for earlier, _ in chain])
-    for earlier, size in chain:
-        room -= len(earlier.text) + size + sum(base.size for base in shared.get(earlier.pk, ()))
-        if room < 0 and kept:
-            break
-        kept.append(earlier)
-    return kept[::-1]
-
-
-def _chain(task: Task) -> list[tuple[Task, int]]:
-    """Back along `previous`, nearest first, each with the size of its steps in characters, in one query."""
-    tasks, steps = (connection.ops.quote_name(model._meta.db_table) for model in (Task, Step))
-    sql = f"""
-        WITH RECURSIVE chain(id, previous_id, input, base_id, base_seq, depth) AS (
-            SELECT id, previous_id, input, base_id, base_seq, 1 FROM {tasks} WHERE id = %s
-            UNION ALL
-            SELECT t.id, t.previous_id, t.input, t.base_id, t.base_seq, chain.depth + 1
-            FROM {tasks} t JOIN chain ON t.id = chain.previous_id WHERE chain.depth < %s
-        ) SELECT id, input, base_id, base_seq,
-            (SELECT SUM(LENGTH(text) + LENGTH(result)) FROM {steps} WHERE task_id = chain.id)
-        FROM chain ORDER BY depth
-    """  # noqa: S608  (the tables' names are ours)
-    with connection.cursor() as cursor:
-        cursor.execute(sql, [_key(task.previous_id), EARLIER_TASKS])
-        rows = cursor.fetchall()
-    return [
-        (Task(id=_uuid(pk), input=json.loads(said), base_id=base and _uuid(base), base_seq=base_seq), size or 0)
-        for pk, said, base, base_seq, size in rows
-    ]
-
-
 # --- forks -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class _Base:
+class Base:
     """A task whose steps up to `upto` are those of a fork too; `size` is theirs in characters."""
 
     task_id: UUID
@@ -207,7 +170,7 @@ def whole(tasks: Sequence[Task], steps: QuerySet[Step]) -> dict[UUID, list[Step]
 
     They are taken from `steps`, so that who needs little of them may defer the rest. A query, and one more for forks.
     """
-    shared = _bases(tasks)
+    shared = bases_of(tasks)
     wanted = reduce(operator.or_, _wanted(shared), Q(task__in=[task.pk for task in tasks]))
     rows: dict[UUID, list[Step]] = defaultdict(list)
     for step in steps.filter(wanted).order_by("task", "seq"):
@@ -217,7 +180,7 @@ def whole(tasks: Sequence[Task], steps: QuerySet[Step]) -> dict[UUID, list[Step]
 
 def inherited(task: Task, steps: QuerySet[Step]) -> list[Step]:
     """Of a fork, the steps that it shares with the task that it was forked from, also those that it has changed."""
-    bases = _bases([task])
+    bases = bases_of([task])
     if not bases:
         return []
     rows: dict[UUID, list[Step]] = defaultdict(list)
@@ -232,19 +195,19 @@ def folded(shared: Iterable[Step], own: Iterable[Step]) -> list[Step]:
     return [by_seq[seq] for seq in sorted(by_seq)]
 
 
-def _wanted(shared: Mapping[UUID, Sequence[_Base]]) -> Iterator[Q]:
+def _wanted(shared: Mapping[UUID, Sequence[Base]]) -> Iterator[Q]:
     for base in itertools.chain.from_iterable(shared.values()):
         yield Q(task=base.task_id, seq__lte=base.upto)
 
 
-def _shared(bases: Sequence[_Base], rows: Mapping[UUID, list[Step]]) -> list[Step]:
+def _shared(bases: Sequence[Base], rows: Mapping[UUID, list[Step]]) -> list[Step]:
     steps: list[Step] = []
     for base in reversed(bases):
         steps = folded(steps, [step for step in rows[base.task_id] if step.seq <= base.upto])
     return steps
 
 
-def _bases(tasks: Iterable[Task]) -> dict[UUID, list[_Base]]:
+def bases_of(tasks: Iterable[Task]) -> dict[UUID, list[Base]]:
     """The tasks that the forks among `tasks` were forked from, nearest first, by fork. A base may be a fork itself."""
     forks = [task.pk for task in tasks if task.base_id and task.base_seq]
     if not forks:
@@ -262,15 +225,15 @@ def _bases(tasks: Iterable[Task]) -> dict[UUID, list[_Base]]:
         ) FROM bases ORDER BY fork, depth
     """  # noqa: S608  (the tables' names are ours)
     with connection.cursor() as cursor:
-        cursor.execute(sql, [_key(pk) for pk in forks])
+        cursor.execute(sql, [key_of(pk) for pk in forks])
         rows = cursor.fetchall()
-    found: dict[UUID, list[_Base]] = defaultdict(list)
+    found: dict[UUID, list[Base]] = defaultdict(list)
     for fork, pk, upto, size in rows:
-        found[_uuid(fork)].append(_Base(_uuid(pk), upto, size or 0))
+        found[uuid_of(fork)].append(Base(uuid_of(pk), upto, size or 0))
     return found
 
 
-def _steps_of(tasks: Sequence[Task]) -> dict[UUID, list[Step]]:
+def plain_steps(tasks: Sequence[Task]) -> dict[UUID, list[Step]]:
     """`whole` of tasks that are no forks: what every task begins with, so the query is built once for each number."""
     rows: dict[UUID, list[Step]] = {task.pk: [] for task in tasks}
     for step in _steps(len(tasks)).all(**{f"task{n}": task.pk for n, task in enumerate(tasks)}):
@@ -284,10 +247,10 @@ def _steps(count: int) -> Select[Step]:
     return Select(lambda: Step.objects.filter(these).order_by("task", "seq"))
 
 
-def _key(pk: UUID | None) -> Any:
+def key_of(pk: UUID | None) -> Any:
     """As the database has it."""
     return Task._meta.pk.get_db_prep_value(pk, connection)
 
 
-def _uuid(value: Any) -> UUID:
+def uuid_of(value: Any) -> UUID:
     return UUID(str(value))

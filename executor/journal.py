@@ -47,6 +47,7 @@ from executor.statements import (
     CHECKPOINT,
     CLOSE_QUESTIONS,
     CLOSE_STEPS,
+    COVER,
     END,
     FAIL_MODEL,
     FINISH_CALL,
@@ -91,6 +92,14 @@ class Source:
     def name(self) -> str:
         """That of its steps."""
         return clean(self.config.title)[:64] if self.took_over else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Covers:
+    """Everything up to the step `seq` of a task before, or of the one at work (None)."""
+
+    task_id: UUID | None
+    seq: int
 
 
 class Journal:
@@ -272,8 +281,16 @@ class Journal:
         later: bool = False,
     ) -> None:
         """The answer and the calls it asks for, in one transaction: neither is ever on record without the other."""
-        message, usage = event.message, event.usage
         self._meter.count(model_calls=1)
+        self._note_answer(seq, event, first_token_ms)
+        for call in event.message.tool_calls:
+            self._add_call(seq, call, functions.get(call.name))
+        self._checkpoint(seq, spent)
+        if not later:
+            self.commit()
+
+    def _note_answer(self, seq: int, event: Finished, first_token_ms: int | None = None) -> None:
+        message, usage = event.message, event.usage
         self._meter.learn(usage)
         self._note(
             FINISH_MODEL,
@@ -287,11 +304,22 @@ class Journal:
             first_token_ms=first_token_ms,
             **self._used(usage, event.model),
         )
-        for call in message.tool_calls:
-            self._add_call(seq, call, functions.get(call.name))
-        self._checkpoint(seq, spent)
-        if not later:
-            self.commit()
+
+    def finish_compaction(self, seq: int, event: Finished, covers: Covers) -> None:
+        """A summary, which stands for what it `covers` from now on. It is no round of the loop."""
+        self._meter.count()
+        self._note_answer(seq, event)
+        self._note(COVER, seq=seq, text=clean(event.message.text), covers_task=covers.task_id, covers_seq=covers.seq)
+        self._checkpoint(seq, self.spent)
+        self.commit()
+
+    def leave_out(self, seq: int, error: LLMError, covers: Covers, text: str, usage: Usage = NOTHING) -> None:
+        """No summary: of what it would have covered, only `text` is told from now on."""
+        self._meter.count()
+        self.fail_model(seq, error, text, usage=usage, begun=error.partial, later=True)
+        self._note(COVER, seq=seq, text=clean(text), covers_task=covers.task_id, covers_seq=covers.seq)
+        self._checkpoint(seq, self.spent)
+        self.commit()
 
     def fail_model(
         self,

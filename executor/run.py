@@ -20,8 +20,9 @@ from django.db.models import Q
 from executor.advice import advise
 from executor.approvals import Agreements
 from executor.at_limit import SUMMARISE
+from executor.compaction import SMALLER, budget_for, compact
 from executor.core import prices
-from executor.core.budget import size
+from executor.core.budget import ContextFull, size
 from executor.core.config import AgentConfig
 from executor.core.errors import GoingInCircles, LimitReached, LLMError, TaskExecutionError
 from executor.core.events import (
@@ -41,7 +42,7 @@ from executor.core.executor import TaskSolver, Worker
 from executor.core.limits import Spent
 from executor.core.llms.base import BaseLlm
 from executor.core.llms.factory import create_llm
-from executor.core.messages import Message, ToolCall
+from executor.core.messages import ToolCall
 from executor.core.record import Suspended
 from executor.core.retry import FALLS_BACK, MAX_POSTPONEMENTS, POSTPONED, postponement
 from executor.core.steps import TaskStep
@@ -52,13 +53,13 @@ from executor.declared import class_for
 from executor.declared_journal import DeclaredJournal
 from executor.declared_run import RecordLost, RowRecord
 from executor.hints import notify
-from executor.history import transcript
 from executor.journal import MAX_STALLED_ATTEMPTS, Journal, Source
 from executor.kept import Kept
 from executor.lease import LeaseLost
 from executor.live import Publisher
 from executor.models import Agent, OnUnknown, Status, Step
 from executor.sub_tasks import check_budget
+from executor.told import Told, what_is_told
 from executor.toolset import Toolset, may_have_run
 from tools.core.toolbox import Outcome
 from tools.registry import refresh
@@ -220,17 +221,18 @@ class Run:
         journal = self.journal
         await _load(journal.config)
         journal.source = source
-        agreements, messages, llm, self._used = await in_database(_what_stands, journal, source)
+        agreements, told, llm, self._used = await in_database(_what_stands, journal, source)
         toolset = self._toolset(journal.config, agreements)
         self._asks(source, llm)
         kept = await self._taken_up(llm)
         try:
             if SUMMARISE in journal.task.allowed:
+                messages = budget_for(source.config, told, ()).squeeze(told.messages(journal.config.instructions))
                 await self._follow(summarise(llm, messages, kept), journal.spent, toolset)
             elif isinstance(journal, DeclaredJournal):
                 await self._work_through(journal, Worker(llm, toolset, journal.config.instructions), agreements)
             else:
-                await self._converse(TaskSolver(llm, toolset, limits=journal.limits), messages, toolset, kept)
+                await self._converse(TaskSolver(llm, toolset, limits=journal.limits), told, toolset, kept)
         except BaseException as error:
             await in_database(journal.commit)  # What was only noted has happened, whatever came after it.
             if isinstance(error, LLMError):
@@ -250,17 +252,40 @@ class Run:
         journal = self.journal
         return Toolset(config, journal.task.user_id, self.task_id, agreements, self._transact, journal.make_sure)
 
-    async def _converse(self, solver: TaskSolver, messages: Sequence[Message], toolset: Toolset, kept: str) -> None:
-        """The agent loop over what was said so far, and anew over what the person says meanwhile. For `kept`, see
-        `solve`."""
-        config = self.journal.config
+    async def _converse(self, solver: TaskSolver, told: Told, toolset: Toolset, kept: str) -> None:
+        """The agent loop over what was said so far, and anew over what the person says meanwhile, or over a summary of
+        what was said first. For `kept`, see `solve`."""
+        journal, config = self.journal, self.journal.config
+        hopeless, too_long_at = False, -1
         while True:
-            spent = self.journal.spent
+            spent = journal.spent
+            budget = budget_for(journal.source.config, told, toolset.specs)
+            fit = budget.squeeze if hopeless else budget.fit
             try:
-                return await self._follow(solver.run(messages, spent, config.response_schema, kept), spent, toolset)
-            except Steered:  # What was said is in the rows.
-                kept = ""
-                messages = await in_database(transcript, self.journal.task, config.instructions)
+                if told.is_long and not hopeless:
+                    raise ContextFull
+                messages = told.messages(config.instructions)
+                solving = solver.run(messages, spent, config.response_schema, kept, fit)
+                return await self._follow(solving, spent, toolset)
+            except Steered:
+                pass  # What was said is in the rows.
+            except ContextFull:
+                hopeless = not await self._compact(solver.llm, budget.room)
+            except LLMError as error:
+                # Nobody knew how much it reads. It is told less, once for each question.
+                is_new, too_long_at = too_long_at < spent.iterations, spent.iterations
+                less = int(self._question_size * SMALLER)
+                if error.kind != "context_too_long" or not is_new or not await self._compact(solver.llm, less):
+                    raise
+            kept, told = "", await in_database(what_is_told, journal.task)
+
+    async def _compact(self, llm: BaseLlm, room: int) -> bool:
+        self._boundary()
+        self._asking = True
+        try:
+            return await compact(llm, self.journal, room, self._stream.rows_changed)
+        finally:
+            self._asking = False
 
     async def _follow(self, solving: AsyncGenerator[LoopEvent, None], spent: Spent, toolset: Toolset) -> None:
         async with aclosing(solving) as events:
@@ -567,11 +592,11 @@ class Doubtful(TaskExecutionError):
         )
 
 
-def _what_stands(journal: Journal, source: Source) -> tuple[Agreements, list[Message], BaseLlm, Credentials]:
+def _what_stands(journal: Journal, source: Source) -> tuple[Agreements, Told, BaseLlm, Credentials]:
     """What was agreed to, what was said so far, and who is asked."""
     refresh(within=1.0)
     agreements = Agreements.of(journal.task, journal.config, is_new=journal.is_new)
-    return agreements, transcript(journal.task, journal.config.instructions), *_llm(journal, source)
+    return agreements, what_is_told(journal.task), *_llm(journal, source)
 
 
 def _llm(journal: Journal, source: Source) -> tuple[BaseLlm, Credentials]:

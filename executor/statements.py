@@ -139,6 +139,9 @@ FAIL_MODEL = update(
     **_USED,
 )
 
+#: From here on the text of a compaction stands for everything up to there.
+COVER = update(_step, text=Param("text"), covers_task=Param("covers_task"), covers_seq=Param("covers_seq"))
+
 PRICE = update(_step, cost=Param("cost"))
 
 _ASKED = ("seq", "kind", "status", "name", "provider", "model", "api_key", "response_id")

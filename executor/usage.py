@@ -18,7 +18,7 @@ from django.db.models.functions import TruncDate
 from django.utils import timezone
 
 from executor import money
-from executor.models import OPEN, Agent, AgentVersion, Step, Task
+from executor.models import ASKS, OPEN, Agent, AgentVersion, Step, Task
 from users.models import ApiKey, User
 
 PERIODS = {"7": "7 days", "30": "30 days", "90": "90 days", "month": "This month"}
@@ -154,7 +154,7 @@ def answers() -> QuerySet[Step]:
     Also an answer that broke off, or was not waited for: its `cost` is NULL, because nobody knows it. What a refusal
     costs is known, 0. The journal counts the same in a task's `cost` and `unpriced_calls`.
     """
-    steps = Step.objects.filter(kind=Step.Kind.MODEL).exclude(status__in=OPEN).order_by()
+    steps = Step.objects.filter(kind__in=ASKS).exclude(status__in=OPEN).order_by()
     return steps.exclude(_REFUSED)
 
 
@@ -175,7 +175,7 @@ def use_of(sums: Mapping[str, Any]) -> Use:
 def step_use(step: Step) -> Use:
     """Of one step; nothing where `answers` would not find it."""
     counts = {name: getattr(step, name) for name in COUNTS}
-    if step.kind != Step.Kind.MODEL or step.is_open:
+    if step.kind not in ASKS or step.is_open:
         return Use()
     if step.status != Step.Status.DONE and step.cost == 0 and not (step.input_tokens or step.output_tokens):
         return Use()

@@ -21,6 +21,9 @@ from executor.core.messages import File, Message, Text, ToolCall, ToolResult, To
 TOKENS_PER_BYTE = 1 / 3.5
 ANSWER_TOKENS = 8_192
 
+#: Of a shorter question, what comes beside the words weighs too much to learn from.
+TELLING = 2_000
+
 #: The share of what a model can read that is used at the most: sizes are estimates.
 SHARE = 0.7
 #: No model is told less, in bytes, however little it can read.
@@ -64,12 +67,17 @@ class Budget:
 
     def squeeze(self, transcript: Sequence[Message]) -> list[Message]:
         """The same for who cannot wait for a summary: what was said first goes, but not the person's last words."""
-        found = pruned(transcript, self.room)
-        if size(found) > self.room and (cut := coverable(found, self.room)):
-            head = [message for message in found[:1] if message.role == "system"]
-            asked = [message for message in found[:cut] if message.role == "user"][-1:]
-            found = [*head, LEFT_OUT, *asked, *found[cut:]]
-        return clipped(found, self.room)
+        found = pieces(pruned(transcript, self.room))
+        head = found[:1] if found and found[0][0].role == "system" else []
+        rest = found[len(head) :]
+        room = self.room - size(message for piece in head for message in piece)
+        first = newest_from([size(piece) for piece in rest], room)
+        if first:
+            said = [piece for piece in rest[:first] if piece[0].role == "user"]
+            room -= size([LEFT_OUT, *(message for piece in said[-1:] for message in piece)])
+            first = max(first, newest_from([size(piece) for piece in rest], room))
+            rest = [[LEFT_OUT], *said[-1:], *rest[first:]]
+        return clipped([message for piece in (*head, *rest) for message in piece], self.room)
 
 
 LEFT_OUT = user("(This is not from the person.) Much of what was said before is left out here.")
@@ -78,7 +86,7 @@ LEFT_OUT = user("(This is not from the person.) Much of what was said before is 
 def learnt(tokens: int, asked: int) -> float:
     """Tokens per byte, from what a provider counted of a question of `asked` bytes. In steps, so that it seldom changes
     what is told, and rather too high."""
-    if tokens <= 0 or asked < 2_000:  # What comes beside the words weighs too much there.
+    if tokens <= 0 or asked < TELLING:
         return TOKENS_PER_BYTE
     return min(max(math.ceil(tokens / asked * 40) / 40, 0.1), 1.0)
 

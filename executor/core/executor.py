@@ -359,8 +359,9 @@ class TaskSolver(TaskExecutor):
         spent: Spent | None = None,
         schema: dict[str, Any] | None = None,
         kept: str = "",
+        fit: Callable[[Sequence[Message]], Sequence[Message]] | None = None,
     ) -> AsyncGenerator[LoopEvent, None]:
         """The loop over `transcript`, from wherever that stands, to an answer that fits `schema`. `spent` is counted up
-        in place. `kept`: see `solve`."""
+        in place. `kept` and `fit`: see `solve`."""
         spent = spent if spent is not None else Spent()
-        return solve(self.llm, self.tools, transcript, self.limits, spent, schema, kept)
+        return solve(self.llm, self.tools, transcript, self.limits, spent, schema, kept, fit)

@@ -11,7 +11,7 @@ is on record before anything of those calls has happened.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, Protocol
 
@@ -59,6 +59,7 @@ async def solve(
     spent: Spent,
     schema: dict[str, Any] | None = None,
     kept: str = "",
+    fit: Callable[[Sequence[Message]], Sequence[Message]] | None = None,
 ) -> AsyncGenerator[LoopEvent, None]:
     """Run the loop; the last event is a `Finished` without calls, or there is none where the transcript ends with such
     an answer. It also ends where nothing can be done until a person has decided something: `PersonAsked` and open
@@ -66,6 +67,7 @@ async def solve(
 
     With a `schema` (JSON Schema) an answer counts only if it fits. If it does not, the model is told why. `kept` is the
     response to the first question if that was asked before and the provider keeps it (`BaseLlm.resume`).
+    `fit` says what of the transcript a question has; what it raises ends the loop.
 
     Raises LLMError when the model does not answer, ResponseInvalid when it does not come up with an answer that fits,
     LimitReached before a question or calls that would be too many, and GoingInCircles.
@@ -94,6 +96,8 @@ async def solve(
         check(limits, spent)
         answered = False
         question = guard.steer(with_corrections(transcript, schema) if schema else transcript)
+        if fit is not None:
+            question = fit(question)
         yield ModelAsked(question)
         async with aclosing(stream_with_retry(llm, question, tools.specs, kept=kept, **demanded)) as events:
             async for event in events:

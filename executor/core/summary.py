@@ -1,4 +1,4 @@
-"""The last question of a task that may not go on: what was done, and what is left?"""
+"""A question without functions about what was said: the last one of a task that may not go on, or one for a summary."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ ASKED = (
 )
 
 
-async def summarise(llm: BaseLlm, transcript: Sequence[Message], kept: str = "") -> AsyncGenerator[LoopEvent, None]:
+async def summarise(
+    llm: BaseLlm, transcript: Sequence[Message], kept: str = "", asked: str = ASKED
+) -> AsyncGenerator[LoopEvent, None]:
     """Ask once, without functions. The last event is a `Finished` without calls. Raises LLMError.
 
     `kept`: see `solve`.
     """
-    question = [*map(_told, transcript), user(ASKED)]
+    question = [*map(_told, transcript), user(asked)]
     yield ModelAsked(question)
     async with aclosing(stream_with_retry(llm, question, kept=kept)) as events:
         async for event in events:

@@ -28,17 +28,19 @@ from agentsite.asgi import application
 from conversations import actions
 from conversations.fragments import Snapshot
 from conversations.models import Conversation, Turn
+from conversations.summaries import SUMMARISED, SUMMARISING
 from executor import actions as tasks
 from executor.actions import create_task
 from executor.core.errors import LLMError
-from executor.core.messages import ToolCall
+from executor.core.events import Finished
+from executor.core.messages import ToolCall, Usage
 from executor.core.messages import user as user_message
 from executor.hints import notify
-from executor.journal import Source
+from executor.journal import Covers, Source
 from executor.live import stream_key
 from executor.models import Agent, Status, Step, Task
 from tests.conversations.page import Page
-from tests.conversations.worker import Work, db
+from tests.conversations.worker import Work, answer, db, message
 from tools.core.context import NewFile
 from users.models import User
 
@@ -712,3 +714,30 @@ async def test_an_answer_that_was_corrected_becomes_a_step(scene: Scene) -> None
     await work.finish()
     await work.end()
     await scene.is_quiet()
+
+
+async def test_a_summary_of_earlier_messages_shows_as_a_line_that_can_be_unfolded(scene: Scene) -> None:
+    first = await scene.send("What are tides?")
+    await db(answer, first.task, "Twice a day.")
+    turn = await scene.send("And now?", first.conversation)
+    task = turn.task_id
+    viewer = await scene.watch(turn.conversation)
+    work = await scene.work(turn.task)
+    seq = await db(work.journal.begin_model, 5_000, Step.Kind.COMPACTION)
+    work.stream.rows_changed()
+    await scene.is_quiet()
+    assert viewer.page.text(f"#foot-{task} .state") == SUMMARISING
+    short = Finished(message("They like tides."), "stop", Usage(900, 10))
+    await db(work.journal.finish_compaction, seq, short, Covers(first.task_id, 1))
+    work.stream.rows_changed()
+    await scene.is_quiet()
+    assert viewer.page.text(f"#summarised-{task} summary") == SUMMARISED
+    await work.ask()
+    work.say("Now, too.")
+    await scene.is_quiet(work)
+    await work.finish()
+    await work.end()
+    await scene.is_quiet()
+    assert "They like tides." in viewer.page.text(f"#summarised-{task} details")
+    assert not viewer.page.text(f"#work-{task}")
+    assert viewer.page.text(f"#answer-{first.task_id}") == "Twice a day.", "Everything that was said is still there."

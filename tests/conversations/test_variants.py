@@ -24,9 +24,9 @@ from executor.core.messages import ToolCall
 from executor.core.messages import user as user_message
 from executor.decisions import WrongAnswer
 from executor.hints import notify
-from executor.history import transcript
 from executor.models import Agent, Decision, Status, Step, Task
 from executor.states import state_of
+from executor.told import transcript
 from tests.conversations.test_live import CHART, DRAW, Scene, eventually
 from tests.conversations.test_pages import HTMX, soup
 from tests.conversations.worker import answer, db, fail, hold

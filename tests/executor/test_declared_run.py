@@ -12,9 +12,9 @@ from executor import actions, decisions
 from executor.core.errors import LLMError
 from executor.core.messages import assistant, user
 from executor.declared_journal import DeclaredJournal
-from executor.history import transcript
 from executor.models import Agent, Decision, DeclaredTask, Status, Step, Task
 from executor.run import Interruption, Run
+from executor.told import transcript
 from tests.executor import declared_for_tests
 from tests.executor.conftest import MakeScript, MakeTask, claimed, taken_over
 from tests.executor.scripted import Script, call, say

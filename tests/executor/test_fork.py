@@ -15,8 +15,8 @@ from executor.core.limits import Spent
 from executor.core.messages import Message, Usage, assistant
 from executor.decisions import WrongAnswer
 from executor.forks import StillAtWork, fork, steps_of
-from executor.history import transcript
 from executor.models import Agent, Decision, Status, Step, Task
+from executor.told import transcript
 from tests.executor.conftest import MakeScript, MakeTask, claimed, values
 from tests.executor.scripted import Script, call, say
 from tests.executor.test_decisions import asked, run, told
@@ -225,7 +225,7 @@ def test_shared_steps_take_room_like_others(
     Task.objects.filter(pk=long.pk).update(status=Status.DONE, head_seq=2)
     task = fork(long, 2, result="z")
     Task.objects.filter(pk=task.pk).update(status=Status.DONE)
-    monkeypatch.setattr(history, "EARLIER_CHARACTERS", 500)
+    monkeypatch.setattr("executor.told.EARLIER_CHARACTERS", 250)
     assert "user: Old." not in said(transcript(make_task("Next.", previous=task), ""))
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from django.db.models.signals import post_init
 
-from executor import history
 from executor.actions import stop
+from executor.core.compaction import TOLD
 from executor.core.errors import LLMError
 from executor.core.messages import (
     Message,
@@ -24,9 +24,10 @@ from executor.core.messages import (
     tool,
     user,
 )
-from executor.history import NOT_RUN, OUTCOME_UNKNOWN, transcript
+from executor.history import NOT_RUN, OUTCOME_UNKNOWN
 from executor.journal import Journal
 from executor.models import Checkpoint, Status, Step, Task
+from executor.told import EARLIER_CHARACTERS, LOOK_BACK, transcript, what_is_told
 from tests.executor.conftest import MakeScript, MakeTask, claimed, taken_over
 from tests.executor.scripted import call, say
 from tests.executor.test_journal import answer, finish, result
@@ -168,23 +169,24 @@ def test_an_answer_of_nothing_is_left_out(make_task: MakeTask) -> None:
     assert told(make_task("And?", previous=task)) == [user("Go."), user("And?")]
 
 
-def test_no_more_is_told_than_the_context_has_room_for_and_the_latest_first(make_task: MakeTask) -> None:
+def test_no_more_is_read_than_is_kept_at_hand_and_the_latest_first(make_task: MakeTask) -> None:
     previous = None
-    half = "x" * (history.EARLIER_CHARACTERS // 2 - 100)
     for number in range(4):
         previous = make_task(f"Question {number}", previous=previous)
-        done(previous, half)
+        done(previous, "x" * (EARLIER_CHARACTERS - 100))
     last = make_task("The last one", previous=previous)
-    asked = [message.text for message in told(last) if message.role == "user"]
+    left_out, *asked = [message.text for message in told(last) if message.role == "user"]
+    assert left_out.startswith(TOLD)
     assert asked == ["Question 2", "Question 3", "The last one"]
+    assert what_is_told(last).is_long, "It is summarised before anything is asked."
 
 
 def test_the_nearest_earlier_task_is_told_however_large_and_none_before_it(make_task: MakeTask) -> None:
     first = make_task("First")
     done(first, "One.")
-    large = make_task("x" * history.EARLIER_CHARACTERS, previous=first)
+    large = make_task("x" * (2 * EARLIER_CHARACTERS), previous=first)
     done(large, "It is a row of x.")
-    assert told(make_task("How many?", previous=large)) == [
+    assert told(make_task("How many?", previous=large))[1:] == [
         user(large.text),
         said("It is a row of x."),
         user("How many?"),
@@ -196,7 +198,7 @@ def test_steps_that_are_not_told_are_not_loaded(make_task: MakeTask) -> None:
     tasks = []
     for number in range(4):
         tasks.append(previous := make_task(f"Question {number}", previous=previous))
-        done(previous, "x" * (history.EARLIER_CHARACTERS // 2 - 100))
+        done(previous, "x" * (EARLIER_CHARACTERS - 100))
     last = make_task("The last one", previous=previous)
     loaded: list[Step] = []
 
@@ -213,15 +215,16 @@ def test_steps_that_are_not_told_are_not_loaded(make_task: MakeTask) -> None:
 
 def test_no_more_tasks_are_told_than_are_looked_up_at_once(make_task: MakeTask) -> None:
     previous = first = make_task("First")
-    for _ in range(history.EARLIER_TASKS + 1):
+    for _ in range(LOOK_BACK + 1):
         previous = Task.objects.create(
             user=first.user,
             agent_version=first.agent_version,
             input=message_to_json(user("Next")),
             previous=previous,
         )
-    asked = [message.text for message in told(previous)]
-    assert asked == ["Next"] * (history.EARLIER_TASKS + 1)
+    left_out, *asked = [message.text for message in told(previous)]
+    assert left_out.startswith(TOLD)
+    assert asked == ["Next"] * (LOOK_BACK + 1)
 
 
 def test_the_same_rows_are_told_in_the_same_bytes_and_what_is_new_comes_behind(make_task: MakeTask) -> None:

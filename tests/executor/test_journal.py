@@ -16,10 +16,11 @@ from executor.core.errors import LimitReached, LLMError, TaskExecutionError
 from executor.core.events import Finished, FinishReason, ToolFinished
 from executor.core.limits import Spent
 from executor.core.messages import Message, Native, Reasoning, Text, ToolCall, ToolResult, Usage, assistant
-from executor.history import OUTCOME_UNKNOWN, transcript
-from executor.journal import Journal
+from executor.history import OUTCOME_UNKNOWN
+from executor.journal import Covers, Journal
 from executor.lease import LeaseLost, give_up, heartbeat
 from executor.models import Checkpoint, DayAccount, Decision, Status, Step, Task
+from executor.told import transcript
 from tests.executor.conftest import MakeTask, claimed, in_threads, taken_over, values, worker_dies
 from tests.executor.measures import bytes_per_step, contest, refused
 from tests.executor.scripted import call
@@ -170,6 +171,10 @@ def left_behind(journal: Journal, seq: int) -> Journal:
     return journal
 
 
+def late_answer() -> Finished:
+    return Finished(assistant("late"), "stop", Usage(10, 2))
+
+
 LATE = {
     "recover": lambda journal, seq, one: journal.recover(),
     "begin_model": lambda journal, seq, one: journal.begin_model(),
@@ -190,6 +195,8 @@ LATE = {
     "take_in": lambda journal, seq, one: journal.take_in(),
     "accept": lambda journal, seq, one: journal.accept(seq, "late"),
     "take_up_model": lambda journal, seq, one: left_behind(journal, seq).take_up_model(),
+    "finish_compaction": lambda journal, seq, one: journal.finish_compaction(seq, late_answer(), Covers(None, 0)),
+    "leave_out": lambda journal, seq, one: journal.leave_out(seq, LLMError("server", "late"), Covers(None, 0), ""),
 }
 
 

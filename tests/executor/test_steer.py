@@ -12,11 +12,11 @@ from django.db import connections
 
 from executor import actions, decisions, queue
 from executor.claim import claim
-from executor.history import transcript
 from executor.journal import Journal
 from executor.lease import LeaseLost
 from executor.models import Status, Task
 from executor.run import Run
+from executor.told import transcript
 from executor.worker import WorkerProcess
 from tests.executor.conftest import MakeScript, MakeTask, claimed, in_threads, taken_over
 from tests.executor.scripted import Hold, Script, call, say

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from executor.core import compaction
 from executor.core.events import (
     Failed,
     Finished,
@@ -722,3 +723,26 @@ async def test_at_a_limit_it_says_what_was_done() -> None:
     events = [event async for event in summarise(Demo(Endpoint("")), transcript)]
     assert isinstance(events[-1], Finished)
     assert "What I called so far: `calculate` (2), `draw_chart`." in events[-1].message.text
+
+
+async def test_what_was_said_first_is_told_in_short_and_that_again_in_the_next_summary() -> None:
+    calls = [ToolCall(f"call-{n}", "calculate", {}) for n in range(2)]
+    results = tool(*(ToolResult(call.id, "calculate", "4") for call in calls))
+    said = [system("Be kind."), user("What is 2 + 2?"), assistant("", *calls), results, assistant("4.")]
+
+    async def short(messages: Sequence[Message]) -> str:
+        asked = [event async for event in compaction.ask(Demo(Endpoint("")), messages, 10_000)]
+        assert isinstance(asked[-1], Finished)
+        return asked[-1].message.text
+
+    first = await short(said)
+    head = "The person asked, among other things:\n\n"
+    assert first == f"{head}- What is 2 + 2?\n- Functions called: `calculate` (2)"
+    second = await short([compaction.told(first), user("And in *words*?"), assistant("Four.")])
+    assert second == first.replace("\n- F", "\n- And in \\*words\\*?\n- F")
+
+
+async def test_a_summary_is_no_request() -> None:
+    events = await events_of([compaction.told("- Draw a chart of 1, 2, 3"), user("Hello")], SPECS)
+    assert isinstance(events[-1], Finished)
+    assert not events[-1].message.tool_calls

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any, ClassVar
 
+from executor.core import compaction
 from executor.core.errors import LLMError
 from executor.core.events import (
     Failed,
@@ -25,6 +26,7 @@ from executor.core.llms._answer import new_call_id
 from executor.core.llms.base import BaseLlm
 from executor.core.llms.demo.planning import Goal, Past, Step, Want, next_step, rounds
 from executor.core.llms.demo.reading import LIMIT, Request
+from executor.core.llms.demo.shortly import DONE, in_short
 from executor.core.llms.demo.skills import understand
 from executor.core.llms.demo.skills.help import Help
 from executor.core.llms.demo.steps import filled_in, step_question
@@ -37,9 +39,6 @@ logger = logging.getLogger(__name__)
 
 #: Earlier messages that a follow-up may refer to.
 REMEMBERED = 20
-
-#: A result, as who is asked for a summary reads it.
-_DONE = re.compile(r"^\[(\w+) (?:gave|failed with): ", re.MULTILINE)
 _LABEL = (
     "---\n\n*Demonstration: fixed rules in place of a language model. The function calls and their results are real.*"
 )
@@ -82,6 +81,9 @@ class Demo(BaseLlm):
 def answer(messages: Sequence[Message], tools: Sequence[ToolSpec], schema: dict[str, Any] | None = None) -> Message:
     """The next assistant message: a function of the transcript and the functions at hand, and of nothing else but for
     ids of calls. With a `schema` it is JSON of that form."""
+    if messages and messages[-1].text.startswith(compaction.ASKED):
+        return assistant(in_short(messages[:-1]))
+    messages = [message for message in messages if not message.text.startswith(compaction.TOLD)]
     asked = [index for index, message in enumerate(messages) if message.role == "user"]
     if not asked:
         return assistant("Ask me something, and I will see which functions help.")
@@ -115,8 +117,8 @@ def answer(messages: Sequence[Message], tools: Sequence[ToolSpec], schema: dict[
 
 def _summary(messages: Sequence[Message]) -> str:
     """What was done since the last request, as far as results tell."""
-    since = max((at for at, one in enumerate(messages) if one.role == "user" and not _DONE.match(one.text)), default=0)
-    done = [name for message in messages[since:] for name in _DONE.findall(message.text)]
+    since = max((at for at, one in enumerate(messages) if one.role == "user" and not DONE.match(one.text)), default=0)
+    done = [name for message in messages[since:] for name in DONE.findall(message.text)]
     calls = ", ".join(f"`{name}` ({count})" if count > 1 else f"`{name}`" for name, count in Counter(done).items())
     return f"I reached a limit before I was done. What I called so far: {calls or 'nothing'}. The rest is left to do."
 
