@@ -99,6 +99,14 @@ def lacking(declared: DeclaredTask, agent: Agent) -> list[str]:
     return [name for name in needed if name not in {function.name for function in allowed}]
 
 
+def absent_agents(declared: DeclaredTask) -> list[str]:
+    """The agents that its declaration names and that there are not."""
+    steps = declared.declaration["steps"]
+    named = dict.fromkeys(filter(None, [declared.declaration.get("agent"), *(step.get("agent") for step in steps)]))
+    there = set(Agent.objects.filter(name__in=named, owner=None, enabled=True).values_list("name", flat=True))
+    return [name for name in named if name not in there]
+
+
 def class_for(version: DeclaredTaskVersion) -> type[TaskExecutor]:
     """What runs this version: without code as it was declared then, and the code of today.
 

@@ -13,7 +13,7 @@ from django.urls import path, reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from executor.declared import lacking, synchronise
+from executor.declared import absent_agents, lacking, synchronise
 from executor.models import Agent, DeclaredTask, DeclaredTaskVersion
 from executor.review import block, json_block, mark
 from executor.tasks_file import get_declared, reload_declared
@@ -153,6 +153,8 @@ class DeclaredTaskAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subs
             return mark("needs_attention", "Its file has mistakes. The last good version is used.")
         if declared.agent and (names := lacking(declared, declared.agent)):
             return mark("needs_attention", f"Its agent may not call {', '.join(names)}. It is not offered.")
+        if names := absent_agents(declared):
+            return mark("needs_attention", f"It names agents that there are not: {', '.join(names)}.")
         return mark("done", "In order") if declared.enabled else mark("idle", "Not offered")
 
     @admin.display(description="inputs")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.management import CommandError, call_command
 
 from executor.core.declaration import InputEntry, StepEntry, TaskEntry
 from executor.core.events import Finished, LoopEvent
@@ -28,9 +29,11 @@ README = (ROOT / "README.md").read_text()
 CODE, TEST = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
-def run(folder: Path, line: str, **more: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, line: str) -> subprocess.CompletedProcess[str]:
     """A command of the page, in `folder`, with nothing but what it needs."""
-    words = shlex.split(line.replace("manage.py", str(ROOT / "manage.py")))
+    words = shlex.split(line.replace("/where/agentsite/lies", str(ROOT)))
+    more = dict(word.split("=", 1) for word in words if word.startswith("PYTHONPATH="))
+    words = [word for word in words if not word.startswith("PYTHONPATH=")]
     assert words.pop(0) == "python"
     return subprocess.run(
         [sys.executable, *words],
@@ -43,8 +46,9 @@ def run(folder: Path, line: str, **more: str) -> subprocess.CompletedProcess[str
     )
 
 
-def command(beginning: str) -> str:
-    (line,) = re.findall(rf"^({re.escape(beginning)}.*)$", PAGE, re.MULTILINE)
+def command(ending: str) -> str:
+    """The one that both pages print."""
+    (line,) = set(re.findall(rf"^(.*python .*{re.escape(ending)}.*)$", PAGE + README, re.MULTILINE))
     return str(line)
 
 
@@ -55,7 +59,7 @@ def test_both_are_as_short_as_promised() -> None:
 
 def test_the_yaml_runs_as_printed_in_an_empty_folder(tmp_path: Path) -> None:
     (tmp_path / "packing_list.yaml").write_text(YAML)
-    done = run(tmp_path, command("python manage.py try_task"))
+    done = run(tmp_path, command("try_task packing_list.yaml"))
     assert done.returncode == 0, done.stderr
     assert "A language model would do this now: Write a packing list" in done.stdout
     assert "✓ Think of the weather" in done.stderr
@@ -73,8 +77,7 @@ async def test_the_yaml_does_what_it_says_with_a_model(tmp_path: Path, scripted:
 
 def test_the_python_runs_as_printed_in_an_empty_folder(tmp_path: Path) -> None:
     (tmp_path / "haiku.py").write_text(CODE)
-    (line,) = re.findall(r"^PYTHONPATH=/where/agentsite/lies (python .*)$", PAGE, re.MULTILINE)
-    done = run(tmp_path, line, PYTHONPATH=str(ROOT))
+    done = run(tmp_path, command("haiku.py"))
     assert done.returncode == 0, done.stderr
     assert "A language model would do this now: Write a haiku." in done.stdout
     assert done.stdout.rstrip().endswith("lines)")
@@ -134,10 +137,17 @@ def test_the_readme_shows_the_same() -> None:
     ],
 )
 def test_a_trial_says_what_is_wrong(tmp_path: Path, name: str, text: str | None, arguments: str, sentence: str) -> None:
-    from django.core.management import CommandError, call_command
-
     if text is not None:
         (tmp_path / name).write_text(text)
     with pytest.raises(CommandError) as raised:
         call_command("try_task", str(tmp_path / name), *arguments.split())
     assert str(raised.value) == sentence
+
+
+def test_a_trial_reads_values_from_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "notes.txt").write_text("The moon pulls the water towards it. The sun has its part in that as well.")
+    outline = f"outline=@{tmp_path / 'notes.txt'}"
+    call_command("try_task", str(ROOT / "tasks" / "document.yaml"), outline)
+    assert "The moon pulls the water towards it." in capsys.readouterr().out
+    with pytest.raises(CommandError, match="cannot be read"):
+        call_command("try_task", str(ROOT / "tasks" / "document.yaml"), "outline=@gone.txt")

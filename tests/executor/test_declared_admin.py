@@ -139,3 +139,11 @@ def test_a_version_can_be_read(as_dora: Client, tides: DeclaredTask) -> None:
     told = text(as_dora, "admin:executor_declaredtaskversion_change", tides.current_version().pk)
     assert "Find facts" in told
     assert '"instruction": "Write it."' in told
+
+
+def test_agents_that_it_names_and_that_are_not_there_are_told(as_dora: Client, put: Put, demo: Agent) -> None:
+    put("tides.yaml", TIDES + "agent: demo\n", "ebb.yaml", "steps: [{id: a, instruction: Go., agent: nobody}]")
+    synchronise()
+    assert "agents that there are not: nobody." in text(as_dora, LIST)
+    tides = DeclaredTask.objects.get(name="tides")
+    assert "In order" in text(as_dora, "admin:executor_declaredtask_change", tides.pk)

@@ -22,7 +22,9 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("file", type=Path)
-        parser.add_argument("given", nargs="*", metavar="NAME=VALUE", help="what the task asks for")
+        parser.add_argument(
+            "given", nargs="*", metavar="NAME=VALUE", help="what the task asks for; NAME=@FILE reads it"
+        )
         parser.add_argument(
             "--provider", default="demo", choices=sorted(LLMS), help="default: demo, which needs nothing"
         )
@@ -43,7 +45,7 @@ class Command(BaseCommand):
     ) -> None:
         if wrong := [pair for pair in given if "=" not in pair]:
             raise CommandError(f"Write what the task asks for as NAME=VALUE, not {wrong[0]!r}.")
-        data = dict(pair.split("=", 1) for pair in given)
+        data = {name: _value(value) for name, value in (pair.split("=", 1) for pair in given)}
         try:
             cls = trial.read(file)
             llm = create_llm(provider, Endpoint(model, base_url, os.environ.get(key_variable, "")))
@@ -55,3 +57,12 @@ class Command(BaseCommand):
         if result.error:
             raise CommandError(" ".join(filter(None, (result.error.message, result.error.hint))))
         self.stdout.write(answer)
+
+
+def _value(given: str) -> str:
+    if not given.startswith("@"):
+        return given
+    try:
+        return Path(given[1:]).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandError(f"{given[1:]} cannot be read: {error}") from error
