@@ -263,12 +263,15 @@ def task_changed(before: TaskView, after: TaskView) -> str:
 
 
 def _steps_changed(before: TaskView, after: TaskView) -> Iterator[str]:
-    known = {step.seq: step for step in before.steps}
-    changed = "".join(_step(step) for step in after.steps if known.get(step.seq) != step)
-    if (changed and not before.steps) or known.keys() - {step.seq for step in after.steps}:
-        # The list appears, or something in it vanished (half an answer that is asked for again).
-        yield partial(f"#work-{after.id}", "outerMorph", _render_task("_work", after))
-        return
+    changed = ""
+    if after.steps is not before.steps:  # They are the same ones as long as only words come.
+        known = {step.seq: step for step in before.steps}
+        new = (step for step in after.steps if known.get(step.seq) is not step)
+        changed = "".join(_step(step) for step in new if known.get(step.seq) != step)
+        if (changed and not before.steps) or known.keys() - {step.seq for step in after.steps}:
+            # The list appears, or something in it vanished (half an answer that is asked for again).
+            yield partial(f"#work-{after.id}", "outerMorph", _render_task("_work", after))
+            return
     if changed:
         yield partial(f"#steps-{after.id}", "upsert", changed)
     if (before.step_count, before.state_label) != (after.step_count, after.state_label):
