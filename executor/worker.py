@@ -53,6 +53,9 @@ HEARTBEAT_EVERY = 5.0
 REAP_EVERY = 1.0
 #: A new task that nobody took up for this long lost its message. (One that was given back is looked for at once.)
 MESSAGE_LOST_AFTER = timedelta(seconds=3)
+#: Of many tasks that come at once, the first begin while others are still to be claimed. One whose row is locked must
+#: not keep the others waiting.
+CLAIMS_AT_ONCE = 3
 #: So many of them are taken up in one beat.
 AT_A_TIME = 100
 #: Seconds until a worker that lost Redis listens again.
@@ -90,8 +93,7 @@ class WorkerProcess:
         self._begun: set[Future[None]] = set()
         self._telling: set[asyncio.Task[None]] = set()
         self._answering: set[Future[None]] = set()
-        # Of many that come at once, the first begin while others are still to be claimed.
-        self._claiming = asyncio.Lock()
+        self._claiming = asyncio.Semaphore(CLAIMS_AT_ONCE)
         self._closing = threading.Event()
         self._closed = asyncio.Event()
         self._turning = threading.Thread(target=self._run_loop, name="loop", daemon=True)

@@ -21,7 +21,7 @@ from executor.claim import claim
 from executor.core.errors import LLMError
 from executor.hints import BELL, wake
 from executor.lease import LEASE
-from executor.models import Status, Task, Worker
+from executor.models import Status, Step, Task, Worker
 from executor.owner import owner_name
 from executor.worker import MESSAGE_LOST_AFTER, WorkerProcess
 from tests.executor.conftest import MakeScript, MakeTask, busy_database_threads, claimed, worker_dies
@@ -118,6 +118,22 @@ def test_a_worker_that_is_full_takes_up_what_it_heard_of_when_it_has_room(
     assert Task.objects.get(pk=second.pk).status == Status.QUEUED
     silent.released.set()
     eventually(is_(second, Status.DONE))
+
+
+def test_of_many_tasks_at_once_the_first_begin_while_others_are_still_to_be_claimed(
+    make_task: MakeTask, scripted: MakeScript, start_worker: StartWorker
+) -> None:
+    tasks = [make_task("Hi.", scripted(say("Hello."))) for _ in range(30)]
+    start_worker(capacity=30)
+    eventually(lambda: listeners() == 1)
+    with redis.from_url(settings.REDIS_URL) as client, client.pipeline() as at_once:
+        for task in tasks:
+            at_once.publish(BELL, str(task.pk))
+        at_once.execute()
+    for task in tasks:
+        eventually(is_(task, Status.DONE))
+    last_claimed = Task.objects.latest("started_at").started_at
+    assert Step.objects.filter(started_at__lt=last_claimed).exists()
 
 
 def test_the_bell_is_heard_again_after_redis_was_away(
