@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import partial
 from itertools import pairwise
@@ -16,11 +17,11 @@ from django.db.models.functions import Now
 from conversations.branches import NotNow, close_gap
 from conversations.models import TITLE_LENGTH, Conversation, Turn
 from executor import queue
-from executor.actions import RETRYABLE, create_task
+from executor.actions import RETRYABLE, create_task, start_declared
 from executor.actions import retry as retry_task
 from executor.core.messages import user as user_message
 from executor.hints import notify_soon, tell_pages_soon
-from executor.models import ACTIVE, Agent, Status, Task
+from executor.models import ACTIVE, Agent, DeclaredTask, Status, Task
 from executor.prepared import Param, Select
 from executor.queue import UNBEGUN
 from users.models import User
@@ -61,29 +62,61 @@ def send(user: User, agent: Agent, text: str, conversation: Conversation | None 
 
     Raises NotNow while something further up is being answered once more: this would be answered beside it.
     """
+
+    def make(previous: Task | None, thread: UUID) -> tuple[Task, bool]:
+        return create_task(user, agent.current_version(), user_message(text), previous, key or None, thread)
+
+    return _send(user, agent, text, conversation, make)
+
+
+def start(
+    user: User,
+    agent: Agent,
+    declared: DeclaredTask,
+    data: Mapping[str, Any],
+    conversation: Conversation | None = None,
+    key: str = "",
+) -> Turn:
+    """Start a declared task, as `send` says something. `agent` works on it if it has none of its own.
+
+    Raises what `executor.actions.start_declared` does, and NotNow.
+    """
+
+    def make(previous: Task | None, thread: UUID) -> tuple[Task, bool]:
+        return start_declared(user, declared, data, agent, previous, key or None, thread)
+
+    return _send(user, agent, "", conversation, make, declared.title)
+
+
+def _send(
+    user: User,
+    agent: Agent,
+    text: str,
+    conversation: Conversation | None,
+    make: Callable[[Task | None, UUID], tuple[Task, bool]],
+    title: str = "",
+) -> Turn:
+    """What `make` gives (the task, and whether it is new), in its place. Without a `text`, the task says what was
+    said."""
     try:
         with transaction.atomic():
-            return _send(user, agent, text, conversation, key)
+            if conversation is None:
+                title = title or first_words(text)
+                conversation = Conversation.objects.create(user=user, agent=agent, title=title, active_at=Now())
+            return _placed(agent, text, conversation, make)
     except AlreadySent as again:
         return again.turn
 
 
-def _send(user: User, agent: Agent, text: str, conversation: Conversation | None, key: str) -> Turn:
-    if conversation is None:
-        conversation = Conversation.objects.create(user=user, agent=agent, title=first_words(text), active_at=Now())
+def _placed(
+    agent: Agent, text: str, conversation: Conversation, make: Callable[[Task | None, UUID], tuple[Task, bool]]
+) -> Turn:
     # One at a time, so that two messages sent at once follow each other.
     _LOCKED.first(conversation=conversation.pk)
     parent = _LAST_TURN.first(conversation=conversation.pk)
     if parent and parent.is_busy and not parent.task.is_active:
         raise NotNow(ANSWERED_ABOVE)
-    task, created = create_task(
-        user,
-        agent.current_version(),
-        user_message(text),
-        parent.task if parent else None,
-        key or None,
-        conversation.pk,
-    )
+    task, created = make(parent.task if parent else None, conversation.pk)
     if not created:
         raise AlreadySent(Turn.objects.select_related("conversation", "task__agent_version").get(task=task))
     turn = Turn.objects.create(
@@ -91,7 +124,7 @@ def _send(user: User, agent: Agent, text: str, conversation: Conversation | None
         parent=parent,
         task=task,
         position=parent.position + 1 if parent else 1,
-        text=text,
+        text=text or task.text,
     )
     Conversation.objects.filter(pk=conversation.pk).update(active_at=Now(), seen_at=Now(), agent=agent)
     _tell(task)

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from conversations import branch_views, decide, keys, memory_page, servers, task_page, usage, views
+from conversations import branch_views, decide, keys, memory_page, servers, start_page, task_page, usage, views
 
 urlpatterns = [
     path("", views.home, name="home"),
@@ -15,6 +15,8 @@ urlpatterns = [
     path("c/<uuid:conversation_id>/pin/", views.pin, name="pin"),
     path("c/<uuid:conversation_id>/usage/", usage.conversation_usage, name="conversation_usage"),
     path("c/<uuid:conversation_id>/older/<uuid:turn_id>/", views.older, name="older"),
+    path("tasks/", start_page.declared_tasks, name="declared_tasks"),
+    path("tasks/<slug:name>/", start_page.start, name="start_task"),
     path("t/<uuid:task_id>/", task_page.task, name="task"),
     path("t/<uuid:task_id>/task.json", task_page.task_json, name="task_json"),
     path("t/<uuid:task_id>/fork/<int:seq>/", task_page.fork, name="fork"),

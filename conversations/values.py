@@ -17,7 +17,7 @@ from conversations.markdown import render
 MOST_ENTRIES = 50
 MOST_COLUMNS = 6
 #: What lies deeper is shown as JSON.
-DEEPEST = 3
+DEEPEST = 5
 #: Longer texts are rendered as Markdown, shorter ones stand as they are.
 SHORT = 80
 

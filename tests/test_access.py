@@ -21,8 +21,9 @@ from django.urls import URLPattern, URLResolver, get_resolver, reverse
 from conversations import actions
 from conversations.memory import remember
 from conversations.models import Turn
-from executor.models import Agent, Decision, Probe
+from executor.models import Agent, Decision, DeclaredTask, Probe
 from executor.registry import AgentRegistry
+from tests.conversations.declared_work import TIDES, declare
 from tests.conversations.worker import hold
 from tools.core.context import NewFile
 from tools.models import Resource
@@ -65,6 +66,7 @@ OWNED = {
     "edit_agent": "get",
     "delete_agent": "post",
     "forget": "post",
+    "start_task": "get",
 }
 #: For everybody who is logged in; what it shows is their own.
 PERSONAL = {
@@ -79,6 +81,7 @@ PERSONAL = {
     "usage": "get",
     "usage_csv": "get",
     "remembered": "get",
+    "declared_tasks": "get",
     "switch_memory": "post",
     "forget_all": "post",
     "account_change_password": "get",
@@ -157,12 +160,14 @@ def owned(alice: User, turn: Turn, resource: Resource, own_agent: Agent) -> dict
     decision = Decision.objects.create(task=turn.task, kind=Decision.Kind.QUESTION)
     ids = (turn.conversation_id, turn.pk, turn.task_id, resource.pk, key.pk, probe.pk, own_agent.pk, decision.pk)
     fact = remember(alice, "Alice's secret")
-    return {name: path_of(name, *ids, fact.pk) for name in OWNED}
+    declared = declare({**TIDES, "name": "alices"})
+    DeclaredTask.objects.update(agent=own_agent)
+    return {name: path_of(name, *ids, fact.pk, declared.name) for name in OWNED}
 
 
 def absent(name: str) -> str:
     """The address of what nobody has."""
-    return path_of(name, uuid4(), uuid4(), uuid4(), uuid4(), 10**6, uuid4(), 10**6, 10**6, 10**6)
+    return path_of(name, uuid4(), uuid4(), uuid4(), uuid4(), 10**6, uuid4(), 10**6, 10**6, 10**6, "nobodys")
 
 
 def path_of(
@@ -176,6 +181,7 @@ def path_of(
     agent: object,
     decision: object,
     memory: object,
+    declared: object,
 ) -> str:
     match name:
         case "older":
@@ -196,6 +202,8 @@ def path_of(
             return reverse(name, args=[agent])
         case "forget":
             return reverse(name, args=[memory])
+        case "start_task":
+            return reverse(name, args=[declared])
         case "decide":
             return reverse(name, args=[decision])
         case _:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+from uuid import uuid4
+
 import pytest
 from bs4 import BeautifulSoup
+from django.http import HttpResponse
 from django.test import Client
 from django.urls import reverse
 
@@ -13,7 +17,7 @@ from executor.core.limits import Spent
 from executor.core.steps import TaskStep
 from executor.declared_journal import DeclaredJournal
 from executor.models import Agent, DeclaredTask, Status
-from tests.conversations.declared_work import make_declared
+from tests.conversations.declared_work import TIDES, declare, make_declared
 from tests.conversations.worker import hold
 from users.models import User
 
@@ -71,3 +75,105 @@ def test_only_a_task_without_an_agent_of_its_own_asks_the_one_in_the_composer(
     assert page(as_alice, tides).select(".task button[data-retry]")
     DeclaredTask.objects.update(agent=demo)
     assert not page(as_alice, tides).select(".task button[data-retry]")
+
+
+# --- starting one ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def declared(demo: Agent) -> DeclaredTask:
+    return declare()
+
+
+def form(client: Client, **query: Any) -> BeautifulSoup:
+    response = client.get(reverse("start_task", args=["tides"]), query)
+    assert response.status_code == 200
+    return BeautifulSoup(response.content, "html.parser")
+
+
+def filled_in(page: BeautifulSoup, **typed: str) -> dict[str, str]:
+    """What a browser would send of the form."""
+    found: dict[str, str] = {}
+    for field in page.select("#start :is(input, textarea, select)[name]"):
+        if field.get("type") == "checkbox" and not field.has_attr("checked"):
+            continue
+        option = field.select_one("option[selected]") or field.select_one("option")
+        value = option["value"] if option else field.get("value") or field.text.removeprefix("\n")
+        found[str(field["name"])] = str(value)
+    return found | {f"in-{name}": value for name, value in typed.items()}
+
+
+def start(client: Client, data: dict[str, str]) -> HttpResponse:
+    response: HttpResponse = client.post(reverse("start_task", args=["tides"]), data)  # type: ignore[assignment]
+    return response
+
+
+def test_those_on_offer_are_listed_for_the_page_and_for_the_composer(declared: DeclaredTask, as_alice: Client) -> None:
+    listed = BeautifulSoup(as_alice.get(reverse("declared_tasks")).content, "html.parser")
+    assert listed.select_one(".offers a[href^='/tasks/tides/'] strong") is not None
+    options = as_alice.get(reverse("declared_tasks"), headers={"HX-Request": "true"})
+    assert BeautifulSoup(options.content, "html.parser").select_one("#option-tides[role=option]") is not None
+    DeclaredTask.objects.update(enabled=False)
+    assert "Report on tides" not in as_alice.get(reverse("declared_tasks")).content.decode()
+    assert as_alice.get(reverse("start_task", args=["tides"])).status_code == 404
+
+
+def test_a_form_that_is_sent_twice_makes_one_turn_of_a_new_conversation(
+    declared: DeclaredTask, as_alice: Client
+) -> None:
+    data = filled_in(form(as_alice), place="Brest", moon="on")
+    first, again = start(as_alice, data), start(as_alice, data)
+    turn = Turn.objects.get()
+    assert first.headers["Location"] == again.headers["Location"] == f"/c/{turn.conversation_id}/#turn-{turn.pk}"
+    assert turn.task.data == {"place": "Brest", "days": 3, "unit": "metres", "moon": True}
+    assert turn.text == turn.task.text == "/tides\nWhich place?: Brest\nDays: 3\nUnit: metres\nWith the moon: yes"
+    assert turn.conversation.title == "Report on tides"
+
+
+def test_it_follows_what_was_said_in_its_conversation(declared: DeclaredTask, turn: Turn, as_alice: Client) -> None:
+    start(as_alice, filled_in(form(as_alice, conversation=turn.conversation_id), place="Brest"))
+    made = turn.conversation.turns.get(position=2)
+    assert (made.parent, made.task.previous, made.task.declared) == (turn, turn.task, declared.current_version())
+
+
+def test_what_does_not_fit_is_told_beside_its_field_and_nothing_typed_is_lost(
+    declared: DeclaredTask, as_alice: Client
+) -> None:
+    data = filled_in(form(as_alice), days="few", notes="One.\r\nTwo.\x00", moon="on", unit="miles")
+    response = start(as_alice, data)
+    page = BeautifulSoup(response.content, "html.parser")
+    assert response.status_code == 422
+    assert [error.text for error in page.select(".input-error")] == [
+        "“Which place?” is missing.",
+        "“Days” must be a number.",
+        "“Unit” must be one of: metres, feet.",
+    ]
+    assert page.select_one("[name=in-days][value=few][aria-invalid]") is not None
+    assert page.select_one("[name=in-notes]").text == "\nOne.\nTwo.\ufffd"  # type: ignore[union-attr]
+    assert page.select_one("[name=in-moon][checked]") is not None
+    assert page.select_one(f"[name=key][value='{data['key']}']") is not None
+    assert not Turn.objects.exists()
+
+
+def test_a_box_that_is_not_ticked_says_no_whatever_is_taken_for_granted(demo: Agent, as_alice: Client) -> None:
+    inputs = [{"name": "moon", "kind": "boolean", "default": True}]
+    declare({**TIDES, "inputs": inputs})
+    page = form(as_alice)
+    assert page.select_one("[name=in-moon][checked]") is not None
+    start(as_alice, {name: value for name, value in filled_in(page).items() if name != "in-moon"})
+    assert Turn.objects.get().task.data == {"moon": False}
+
+
+@pytest.mark.parametrize("query", [{"conversation": "nonsense"}, {"conversation": str(uuid4())}])
+def test_where_there_is_no_such_conversation_there_is_no_form(
+    declared: DeclaredTask, as_alice: Client, query: dict[str, str]
+) -> None:
+    assert as_alice.get(reverse("start_task", args=["tides"]), query).status_code == 404
+
+
+def test_nothing_is_started_in_somebody_elses_conversation(
+    declared: DeclaredTask, turn: Turn, as_alice: Client, as_bob: Client
+) -> None:
+    data = filled_in(form(as_alice, conversation=turn.conversation_id), place="Brest")
+    assert start(as_bob, data).status_code == 404
+    assert turn.conversation.turns.count() == 1
