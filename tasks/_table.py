@@ -17,6 +17,8 @@ MOST_ROWS, MOST_COLUMNS = 50_000, 40
 #: Points of a chart, and groups that a chart of groups has at most.
 MOST_POINTS, MOST_GROUPS = 60, 12
 MOST_CHARTS = 8
+#: Of a name or a value that is told.
+MOST_CHARACTERS = 60
 
 _DELIMITERS = ",;\t|"
 _DATE_FORMS = ("%Y-%m-%d", "%Y-%m", "%d.%m.%Y", "%d/%m/%Y", "%Y/%m/%d")
@@ -66,7 +68,11 @@ def read(text: str) -> list[Column]:
         raise StepValidationError(f"Row {bad} has more values than there are columns ({len(names)}).")
     body = [[*row, *[""] * (len(names) - len(row))] for row in body]
     return [
-        _column(name.strip() or f"Column {n}", [row[n - 1].strip() for row in body], comma=delimiter == ";")
+        _column(
+            name.strip()[:MOST_CHARACTERS] or f"Column {n}",
+            [row[n - 1].strip() for row in body],
+            comma=delimiter == ";",
+        )
         for n, name in enumerate(names, 1)
     ]
 
@@ -124,7 +130,8 @@ def _measured(column: Column) -> dict[str, Any]:
         told |= {"first": min(given).isoformat(), "last": max(given).isoformat()}
     else:
         counts = Counter(given)
-        told |= {"different": len(counts), "most_common": dict(counts.most_common(5))}
+        most = {name[:MOST_CHARACTERS]: count for name, count in counts.most_common(5)}
+        told |= {"different": len(counts), "most_common": most}
     return told
 
 
@@ -191,7 +198,7 @@ def _chart(kind: str, title: str, points: list[tuple[str, float]]) -> dict[str, 
     return {
         "kind": kind,
         "title": title[:75],
-        "labels": [label[:60] for label, _ in points],
+        "labels": [label[:MOST_CHARACTERS] for label, _ in points],
         "values": [_round(value) for _, value in points],
     }
 

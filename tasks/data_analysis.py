@@ -128,10 +128,14 @@ def tables(table: dict[str, Any]) -> list[str]:
     numbers = [column for column in table["columns"] if "mean" in column]
     texts = [column for column in table["columns"] if column.get("most_common")]
     parts = [f"## The data\n\n{table['rows']:,} rows, {len(table['columns'])} columns."]
+    rows: list[tuple[str, ...]]
     if numbers:
         fields = ("smallest", "median", "mean", "largest", "sum")
         rows = [(_cell(one["name"]), *(_number(one[name]) for name in fields), str(one["missing"])) for one in numbers]
         parts.append(_markdown(("Column", "Smallest", "Median", "Mean", "Largest", "Sum", "Missing"), rows))
+    if dates := [column for column in table["columns"] if "first" in column]:
+        rows = [(_cell(one["name"]), one["first"], one["last"], str(one["missing"])) for one in dates]
+        parts.append(_markdown(("Column", "First", "Last", "Missing"), rows))
     if texts:
         rows = [
             (

@@ -68,6 +68,7 @@ async def test_it_gives_up_after_some_rounds_and_says_what_is_left(scripted: Mak
 async def test_it_works_with_the_demonstration() -> None:
     result = await CodeKata(Demo(Endpoint(""), pause=0)).execute({"task": "Add two numbers. Then stop."})
     assert result.status == ExecutionStatus.DONE, result.error
+    assert result.output["answer"].startswith("**Not done.**")  # It traced nothing, and does not say that it did.
     assert "Nobody has run it" in result.output["answer"]
 
 

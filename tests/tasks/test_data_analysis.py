@@ -49,6 +49,7 @@ async def test_the_table_is_measured_charts_are_chosen_and_drawn_and_findings_wr
         "North sells most: 2,150.5.\n\n## The data\n\n4 rows, 4 columns.\n\n"
         "| Column | Smallest | Median | Mean | Largest | Sum | Missing |\n| --- | --: | --: | --: | --: | --: | --: |\n"
         "| sales | 800 | 950 | 983.5 | 1,200.5 | 2,950.5 | 1 |\n\n"
+        "| Column | First | Last | Missing |\n| --- | --: | --: | --: |\n| day | 2026-01-03 | 2026-02-09 | 0 |\n\n"
         "| Column | Different values | Most common | Missing |\n| --- | --: | --: | --: |\n"
         "| region | 3 | North (2), South (1), West (1) | 0 |\n"
         "| note | 1 | late (2) | 2 |"
@@ -96,6 +97,13 @@ def test_days_become_months_where_they_are_too_many_and_numbers_that_name_things
         "values": [406.0] * 3,
     }
     assert not any("customer_id" in chart["title"] for chart in charts)
+
+
+def test_long_texts_are_told_in_short() -> None:
+    told = profile(f"{'n' * 99},b\n{'x' * 9999},1\ny,2")
+    assert [column["name"] for column in told["columns"]] == ["n" * 60, "b"]
+    assert told["columns"][0]["most_common"] == {"x" * 60: 1, "y": 1}
+    assert max(len(label) for chart in told["charts"] for label in chart["labels"]) == 60
 
 
 async def test_a_file_is_read_from_its_address_and_not_kept(scripted: MakeScript, settings: Any) -> None:

@@ -27,6 +27,12 @@ def test_it_quotes_what_it_was_given_and_says_what_it_cannot_do(tools: list[Tool
     )
 
 
+def test_it_does_not_quote_itself() -> None:
+    draft = answer([user(QUESTION)], []).text
+    again = answer([user(f"Improve it.\n\n{json.dumps({'draft': draft})}")], []).text
+    assert again.endswith("> The moon pulls the water.\n>\n> High water comes twice a day.")
+
+
 def test_what_it_understands_by_itself_it_still_does() -> None:
     question = user('Read the page and say what it is about.\n\n{"address": "https://news.example/"}')
     (call,) = answer([question], [ToolSpec("fetch_page", "Read.", {"type": "object"})]).tool_calls

@@ -16,7 +16,10 @@ from typing import Any
 from executor.core.llms.demo.planning import Past, Plan, Want, ask, need
 from executor.core.llms.demo.writing import plain
 
-_FRAME = re.compile(r"^(?:Untrusted content from|End of the untrusted content).*$", re.M)
+# What stands around a page that was read, and what the demonstration said itself, is not worth a quote.
+_FRAME = re.compile(
+    r"^(?:Untrusted content from|End of the untrusted content|\*A language model would do this).*$", re.M
+)
 _SENTENCE = re.compile(r"[^.!?\n]*\w[^.!?\n]*[.!?]?")
 _DEEPEST = 12
 
@@ -98,7 +101,7 @@ class _Form:
                 least = schema.get("minimum", schema.get("exclusiveMinimum", 0) + 1)
                 return min(least, schema.get("maximum", least))
             case "boolean":
-                return True
+                return False  # Whatever it is about, nobody looked.
             case "null":
                 return None
         return next(self.quotes)[: schema.get("maxLength", 200)].ljust(schema.get("minLength", 0), ".")
