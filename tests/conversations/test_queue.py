@@ -421,7 +421,7 @@ async def test_a_page_that_was_not_told_of_the_line_finds_out_by_itself(scene: S
     await scene.work(line[0].task)
     await scene.is_quiet()
     await db(go_first)
-    await scene.is_quiet(patience=PATIENCE + 4)  # The hub looks at the rows by itself.
+    await scene.is_quiet(patience=PATIENCE + 8)  # The hub looks at the rows by itself.
     ids = [turn["id"] for turn in viewer.page.soup.select(".turn")]
     assert ids == [f"turn-{line[at].pk}" for at in (0, 2, 3, 1)]
 
@@ -476,6 +476,6 @@ async def test_a_page_stops_beating_when_the_worker_is_gone_without_a_reload(sce
     await scene.is_quiet()
     assert viewer.page.soup.select_one(".turn .beat:not(.still)") is not None
     await db(Task.objects.filter(pk=turn.task_id).update, lease_until=Now() - timedelta(seconds=1))
-    await scene.is_quiet(patience=PATIENCE + 4)  # The hub looks at the rows by itself.
+    await scene.is_quiet(patience=PATIENCE + 8)  # The hub looks at the rows by itself.
     assert viewer.page.text(".state").startswith("Resuming")
     assert viewer.page.soup.select_one(".turn .beat:not(.still)") is None
