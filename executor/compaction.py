@@ -16,7 +16,7 @@ from uuid import UUID
 from django.conf import settings
 
 from executor.core import compaction, prices
-from executor.core.budget import NEWEST, WORTHWHILE, Budget, newest_from, pruned, size
+from executor.core.budget import NEWEST, WORTHWHILE, Budget, Scales, newest_from, pruned, size
 from executor.core.config import AgentConfig
 from executor.core.errors import LLMError
 from executor.core.events import Failed, Finished, ModelAsked, ModelRetried
@@ -35,14 +35,15 @@ NEWEST_TASKS = EARLIER_TASKS // 2
 SMALLER = 0.6
 
 
-def budget_for(config: AgentConfig, told: Told, specs: Sequence[ToolSpec]) -> Budget:
+def budget_for(config: AgentConfig, told: Told, specs: Sequence[ToolSpec], scales: Scales | None = None) -> Budget:
     """How much the model of an agent is told."""
     window = config.parameters.get(CONTEXT_WINDOW.name)
     if not window:
         listed = prices.window(config.provider, config.model, config.base_url)
         window = min(listed or settings.CONTEXT_WINDOW, settings.CONTEXT_TOKENS)
     longest = int(config.parameters.get(MAX_TOKENS.name) or 0)
-    return Budget.of(window, longest, specs, told.ratio(config.provider))
+    budget = Budget.of(window, longest, specs, told.ratio(config.provider))
+    return replace(budget, scales=scales) if scales else budget
 
 
 @dataclass(frozen=True, slots=True)

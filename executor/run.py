@@ -22,7 +22,7 @@ from executor.approvals import Agreements
 from executor.at_limit import SUMMARISE
 from executor.compaction import SMALLER, budget_for, compact
 from executor.core import prices
-from executor.core.budget import ContextFull, size
+from executor.core.budget import ContextFull, Scales
 from executor.core.config import AgentConfig
 from executor.core.errors import GoingInCircles, LimitReached, LLMError, TaskExecutionError
 from executor.core.events import (
@@ -103,6 +103,7 @@ class Run:
         self._running = 0  # Calls that began and have no result yet.
         self._asked = False  # Something waits for a person.
         self._question_size = 0
+        self._scales = Scales()
         self._writing = asyncio.Lock()  # Calls run side by side; what is written down of them does not.
         self._asked_at = 0.0
         self._first_token_ms: int | None = None
@@ -259,7 +260,7 @@ class Run:
         hopeless, too_long_at = False, -1
         while True:
             spent = journal.spent
-            budget = budget_for(journal.source.config, told, toolset.specs)
+            budget = budget_for(journal.source.config, told, toolset.specs, self._scales)
             fit = budget.squeeze if hopeless else budget.fit
             try:
                 if told.is_long and not hopeless:
@@ -360,7 +361,7 @@ class Run:
                 if self._interruption is Interruption.HAND_OVER:
                     raise asyncio.CancelledError
                 self._asking = True  # From here on a hand-over need not wait.
-                self._question_size = size(question, toolset.specs)
+                self._question_size = self._scales(question, toolset.specs)
                 is_last = SUMMARISE in self.journal.task.allowed  # What is said now is for the task after it.
                 takes_in = self._steered and not is_last and not isinstance(self.journal, DeclaredJournal)
                 if not self._begun:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from executor.core.messages import File, Message, Text, ToolCall, ToolResult, ToolSpec, user
@@ -47,6 +47,7 @@ class Budget:
     """`room` is how many bytes of messages a question may have, beside the functions that it offers."""
 
     room: int
+    scales: Scales = field(default_factory=lambda: Scales(), compare=False, repr=False)
 
     @classmethod
     def of(cls, window: int, answer: int = 0, specs: Sequence[ToolSpec] = (), ratio: float = TOKENS_PER_BYTE) -> Budget:
@@ -58,6 +59,8 @@ class Budget:
 
     def fit(self, transcript: Sequence[Message]) -> list[Message]:
         """`transcript` with as much left out as is necessary. Raises ContextFull where much else would have to go."""
+        if self.scales(transcript) <= self.room:
+            return list(transcript)
         found = pruned(transcript, self.room)
         if size(found) <= self.room:
             return found
@@ -97,6 +100,25 @@ def learnt(tokens: int, asked: int) -> float:
 def size(messages: Iterable[Message], specs: Iterable[ToolSpec] = ()) -> int:
     """In bytes, about as many as a provider reads."""
     return sum(len(str(spec.parameters)) + len(spec.description) for spec in specs) + sum(map(_size, messages))
+
+
+class Scales:
+    """`size`, which measures each message once: a loop asks for that of all it has said before every question."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[object, int]] = {}  # With what was measured, so that no other gets its id.
+
+    def __call__(self, messages: Iterable[Message], specs: Iterable[ToolSpec] = ()) -> int:
+        return sum(map(self._of_message, messages)) + sum(map(self._of_spec, specs))
+
+    def _of_message(self, message: Message) -> int:
+        found = self._known.get(id(message)) or self._known.setdefault(id(message), (message, _size(message)))
+        return found[1]
+
+    def _of_spec(self, spec: ToolSpec) -> int:
+        schema = spec.parameters  # The spec itself is made anew for every question.
+        found = self._known.get(id(schema)) or self._known.setdefault(id(schema), (schema, size((), [spec])))
+        return found[1]
 
 
 def _size(message: Message) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import count
 
 import pytest
@@ -17,6 +18,7 @@ from executor.core.budget import (
     TOKENS_PER_BYTE,
     Budget,
     ContextFull,
+    Scales,
     clipped,
     coverable,
     learnt,
@@ -101,6 +103,13 @@ def test_what_a_provider_reads_is_counted_in_bytes_and_what_the_model_thought_is
 def test_a_call_is_as_large_in_the_rows_as_it_was_when_it_was_asked_for() -> None:
     said, kept = ToolCall("1", "look", {"at": 1}, '{ "at":   1 }'), ToolCall("1", "look", {"at": 1}, "")
     assert size([assistant("", said)]) == size([assistant("", kept)]) > 0
+
+
+def test_what_was_measured_once_is_known_and_nothing_else_is_taken_for_it() -> None:
+    scales = Scales()
+    for length in range(300):  # Each is gone before the next is made.
+        assert scales([user("x" * length)], [replace(LOOK)]) == length + size([], [LOOK])
+    assert len(scales._known) == 301
 
 
 def test_tokens_are_estimated_as_the_provider_counted_them_last_and_rather_too_high() -> None:
