@@ -191,9 +191,9 @@ class _Process:
         try:
             async with asyncio.timeout(CONNECT_WITHIN) as starting:
                 mcp = await _library()
-                transport = _watched(
-                    import_module("mcp.client.stdio").stdio_client(_parameters(self.server)), self._over
-                )
+                start = import_module("mcp.client.stdio").stdio_client
+                # Celery puts something that is no file in the place of sys.stderr.
+                transport = _watched(start(_parameters(self.server), errlog=sys.__stderr__), self._over)
                 async with mcp.Client(transport, read_timeout_seconds=self.server.timeout + 5) as client:
                     starting.reschedule(None)
                     self._client.set_result(client)
