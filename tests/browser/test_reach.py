@@ -195,7 +195,12 @@ task.status, task.input_tokens, task.cost, task.unpriced_calls = "needs_attentio
 task.agent_version = Agent.objects.get(name="long").current_version()
 task.save()
 """)
-    lists = ("executor/agent", "executor/task", "executor/step", "conversations/conversation", "users/user")
+    tab.site.python("""
+from executor.models import Agent, DeclaredTask
+DeclaredTask.objects.filter(name="document").update(agent=Agent.objects.get(name="long"))
+""")
+    executor = ("executor/agent", "executor/declaredtask", "executor/task", "executor/step")
+    lists = (*executor, "conversations/conversation", "users/user")
     for path in lists:
         tab.go(f"/admin/{path}/")
         hidden = tab.find("#changelist .results").evaluate("list => list.scrollWidth - list.clientWidth")
