@@ -52,6 +52,8 @@ class PartView:
 @dataclass(frozen=True, slots=True)
 class DeclaredView:
     title: str
+    #: What it is started by; "" where it is not offered any more.
+    name: str
     #: It has an agent of its own, which answers whoever is chosen in the composer.
     keeps_agent: bool
     parts: tuple[PartView, ...]
@@ -73,6 +75,7 @@ def declared_view(
     if task.declared is None:
         return None
     declaration: dict[str, Any] = task.declared.declaration
+    offered = task.declared.task
     rows = {step.name: step for step in steps if step.kind == Step.Kind.STEP}
     names = {each["id"]: each.get("name") or words.human_name(each["id"]) for each in declaration.get("steps", ())}
     # What its code has declared since then has rows, too.
@@ -85,7 +88,8 @@ def declared_view(
     )
     return DeclaredView(
         title=declaration.get("title", ""),
-        keeps_agent=task.declared.task is not None and task.declared.task.agent_id is not None,
+        name=offered.name if offered and offered.enabled and not offered.is_missing else "",
+        keeps_agent=offered is not None and offered.agent_id is not None,
         parts=tuple(parts) if whole else (),
         total=len(names),
         done=len(names) - len(left),

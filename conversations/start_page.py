@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlencode
 from uuid import UUID, uuid4
 
 from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpResponse, QueryDict
 from django.shortcuts import redirect, render
-from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_safe
 
 from conversations import actions
-from conversations.access import find_agent, get_conversation
+from conversations.access import find_agent, get_conversation, get_task, get_turn
 from conversations.branches import NotNow
 from conversations.models import Conversation
+from conversations.offers import offers, place_query
 from conversations.sidebar import conversation_view
 from conversations.views import Request, frame
 from executor.core.errors import StepValidationError, TaskExecutionError
@@ -38,8 +37,10 @@ class Place:
 
     @classmethod
     def of(cls, request: Request, data: QueryDict) -> Place:
-        """Raises Http404 where there is no such conversation, or nobody to talk to."""
-        conversation = None
+        """Where the task `like` is, if one is to be started again. Raises Http404 where there is no such thing, or
+        nobody to talk to."""
+        earlier = data.get("like")
+        conversation = get_turn(request.user, _uuid(earlier)).conversation if earlier else None
         if chosen := data.get("conversation"):
             conversation = get_conversation(request.user, _uuid(chosen))
         usable = Agent.objects.usable_by(request.user)
@@ -53,20 +54,11 @@ class Place:
 
     @property
     def query(self) -> str:
-        told = {"agent": self.agent.name}
-        return urlencode({**told, "conversation": self.conversation.pk} if self.conversation else told)
+        return place_query(self.agent, self.conversation)
 
     def context(self, request: Request) -> dict[str, Any]:
         found = self.conversation
         return {**frame(request, found), "place": self, "back": conversation_view(found.pk) if found else None}
-
-
-@dataclass(frozen=True, slots=True)
-class OfferView:
-    name: str
-    title: str
-    description: str
-    url: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,19 +82,12 @@ class InputView:
         return cls(f"{INPUT}{asked.name}", asked.title, asked.kind, asked.help, must, asked.choices, shown, error)
 
 
-def offers(request: Request, place: Place) -> list[OfferView]:
-    return [
-        OfferView(one.name, one.title, one.description, f"{reverse('start_task', args=[one.name])}?{place.query}")
-        for one in offered_to(request.user, place.agent)
-    ]
-
-
 @require_safe
 @login_required
 def declared_tasks(request: Request) -> HttpResponse:
     """All that can be started; for the composer as the options of its list."""
     place = Place.of(request, request.GET)
-    found = offers(request, place)
+    found = offers(request.user, place.agent, place.conversation)
     if request.htmx:
         return render(request, "conversations/_task_options.html", {"offers": found})
     return render(request, "conversations/declared_tasks.html", {**place.context(request), "offers": found})
@@ -116,7 +101,7 @@ def start(request: Request, name: str) -> HttpResponse:
     if declared is None:
         raise Http404("There is no such task.")
     if request.method != "POST":
-        return _form(request, place, declared)
+        return _form(request, place, declared, _like(request))
     typed = _typed(request.POST, _asked(declared))
     errors = {asked.name: why for asked in _asked(declared) if (why := _problem(asked, typed[asked.name]))}
     if errors:
@@ -150,7 +135,13 @@ def _form(
         "problem": problem,
         "key": request.POST.get("key") or uuid4(),
     }
-    return render(request, "conversations/start_task.html", context, status=200 if typed is None else 422)
+    return render(request, "conversations/start_task.html", context, status=422 if request.method == "POST" else 200)
+
+
+def _like(request: Request) -> Mapping[str, Any] | None:
+    """What was filled in for an earlier task, which is to be changed. Raises Http404."""
+    earlier = request.GET.get("like")
+    return get_task(request.user, _uuid(earlier)).data if earlier else None
 
 
 def _asked(declared: DeclaredTask) -> list[TaskInput]:
@@ -179,4 +170,4 @@ def _uuid(text: str) -> UUID:
     try:
         return UUID(text)
     except ValueError as error:
-        raise Http404("There is no such conversation.") from error
+        raise Http404("There is no such thing.") from error

@@ -20,6 +20,7 @@ from conversations.access import find_agent, get_conversation, get_task, get_tur
 from conversations.branches import NotNow
 from conversations.forms import MessageForm, TitleForm
 from conversations.models import Conversation, Turn
+from conversations.offers import offers
 from conversations.present import (
     agent_views,
     answer_text,
@@ -31,6 +32,9 @@ from executor import actions as tasks
 from tools.models import Resource
 from tools.resources import get_resource, resource_response
 from users.models import User
+
+#: So many declared tasks are suggested before the first message.
+OFFERS = 3
 
 
 class Request(HttpRequest):
@@ -259,6 +263,8 @@ def restore(request: Request, conversation_id: UUID) -> HttpResponse:
 def _home(request: Request, form: MessageForm | None = None) -> HttpResponse:
     chosen = request.GET.get("agent", "") if form is None else form.data.get("agent", "")
     context: dict[str, Any] = {**frame(request), **_agents(request.user, chosen), **_refused(form)}
+    if context["agent"] and (agent := find_agent(request.user, context["agent"].name)):
+        context["offers"] = offers(request.user, agent)[:OFFERS]
     if deleted := request.session.pop("deleted", None):
         found = Conversation.objects.filter(pk=deleted, user=request.user).exclude(deleted_at=None).first()
         if found:

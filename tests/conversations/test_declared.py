@@ -13,6 +13,7 @@ from django.urls import reverse
 
 from conversations import actions, branches
 from conversations.models import Turn
+from conversations.views import OFFERS
 from executor.core.limits import Spent
 from executor.core.steps import TaskStep
 from executor.declared_journal import DeclaredJournal
@@ -53,6 +54,7 @@ def test_trying_it_all_again_starts_it_with_what_was_filled_in(tides: Turn) -> N
 
 def test_its_words_are_not_edited_and_its_steps_not_forked(tides: Turn, as_alice: Client) -> None:
     fail(tides)
+    DeclaredTask.objects.update(enabled=False)
     assert not page(as_alice, tides).select(".said .edit")
     refused = as_alice.post(reverse("fork", args=[tides.task_id, 1]))
     assert (refused.status_code, tides.conversation.turns.count()) == (302, 1)
@@ -118,6 +120,15 @@ def test_those_on_offer_are_listed_for_the_page_and_for_the_composer(declared: D
     assert as_alice.get(reverse("start_task", args=["tides"])).status_code == 404
 
 
+def test_an_empty_conversation_suggests_some_of_them(declared: DeclaredTask, as_alice: Client) -> None:
+    for number in range(OFFERS):
+        declare({**TIDES, "name": f"tides-{number}"})
+    home = BeautifulSoup(as_alice.get(reverse("home")).content, "html.parser")
+    assert len(home.select(".task-suggestions a[href^='/tasks/tides']")) == OFFERS
+    DeclaredTask.objects.update(enabled=False)
+    assert "task-suggestions" not in as_alice.get(reverse("home")).content.decode()
+
+
 def test_a_form_that_is_sent_twice_makes_one_turn_of_a_new_conversation(
     declared: DeclaredTask, as_alice: Client
 ) -> None:
@@ -164,7 +175,20 @@ def test_a_box_that_is_not_ticked_says_no_whatever_is_taken_for_granted(demo: Ag
     assert Turn.objects.get().task.data == {"moon": False}
 
 
-@pytest.mark.parametrize("query", [{"conversation": "nonsense"}, {"conversation": str(uuid4())}])
+def test_its_form_can_be_filled_in_once_more_with_what_stood_in_it(tides: Turn, as_alice: Client) -> None:
+    fail(tides)
+    (pencil,) = page(as_alice, tides).select(".said .edit")
+    again = BeautifulSoup(as_alice.get(str(pencil["href"])).content, "html.parser")
+    assert again.select_one("[name=in-place][value=Brest]") is not None
+    start(as_alice, filled_in(again, place="Dover"))
+    made = tides.conversation.turns.get(position=2)
+    assert made.task.data == {"place": "Dover", "days": 3, "unit": "metres", "moon": False}
+
+
+@pytest.mark.parametrize(
+    "query",
+    [{"conversation": "nonsense"}, {"conversation": str(uuid4())}, {"like": "nonsense"}, {"like": str(uuid4())}],
+)
 def test_where_there_is_no_such_conversation_there_is_no_form(
     declared: DeclaredTask, as_alice: Client, query: dict[str, str]
 ) -> None:
