@@ -63,6 +63,8 @@ class DeclaredJournal(Journal):
         """What it was about is settled as it is when a worker dies. True if a person has to say what became of it."""
         with self._transaction():
             doubtful = self._settle()
+            if kept := self._no_longer_kept():
+                self._break_off([kept])
             self._fail_step(error)
         self.within = None
         return bool(doubtful) and self.config.on_unknown == OnUnknown.ASK
@@ -72,10 +74,6 @@ class DeclaredJournal(Journal):
         with self._transaction():
             if not Step.objects.filter(task=self.task_id, kind=Step.Kind.NOTE).exists():
                 self._add(kind=Step.Kind.NOTE, status=Step.Status.DONE, text=clean(text), ended_at=Now())
-
-    def _can_be_fetched(self, asked: Step) -> bool:
-        """The step is begun again, and asks what it asks then."""
-        return False
 
     def _note_failure(self, error: TaskExecutionError) -> None:
         super()._note_failure(error)
@@ -104,6 +102,12 @@ class DeclaredJournal(Journal):
             asked = self._add(kind=Step.Kind.QUESTION, text=clean(question.text), arguments_digest=key, **done)
         self.within = asked.seq
         return question.opening
+
+    def take_up_model(self) -> Step | None:
+        """Only for the question that it belongs to: others may come before."""
+        if self.kept is None or self.kept.parent_seq != self.within:
+            return None
+        return super().take_up_model()
 
     def find(self, part: Part) -> tuple[ToolCall, Step]:
         """The call that stands for the part, on record from now on, and its row. What may have been done already is

@@ -13,6 +13,7 @@ from django.db import Error as DatabaseError
 from executor.core.errors import TaskExecutionError
 from executor.core.events import Finished, LoopEvent, ToolFinished
 from executor.core.limits import Spent
+from executor.core.llms.base import BaseLlm
 from executor.core.messages import Message, ToolCall, ToolResult
 from executor.core.record import Part, Question, Suspended
 from executor.core.steps import TaskStep
@@ -33,8 +34,9 @@ class RecordLost(BaseException):
 class RowRecord:
     """Keeps what a declared task does in its journal.
 
-    `note` writes down an event of the loop. `boundary` is called between two pieces of work, where a task may change
-    hands: it raises CancelledError then. `changed` tells pages to look.
+    `note` writes down an event of the loop, `kept` takes up a question that was left behind. `boundary` is called
+    between two pieces of work, where a task may change hands: it raises CancelledError then. `changed` tells pages to
+    look.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class RowRecord:
         journal: DeclaredJournal,
         spent: Spent,
         note: Callable[[LoopEvent], Awaitable[None]],
+        kept: Callable[[BaseLlm], Awaitable[str]],
         boundary: Callable[[], None],
         changed: Callable[[], None],
     ) -> None:
@@ -49,6 +52,7 @@ class RowRecord:
         self._journal = journal
         self._spent = spent
         self._note = note
+        self._kept = kept
         self._boundary = boundary
         self._changed = changed
         self._writing = asyncio.Lock()  # Parts and questions may be done side by side; they are written one by one.
@@ -75,6 +79,13 @@ class RowRecord:
 
     async def open(self, question: Question) -> list[Message]:
         return await self._write(self._journal.open, question)
+
+    async def kept(self, llm: BaseLlm) -> str:
+        try:
+            async with self._writing:
+                return await self._kept(llm)
+        except (LeaseLost, DatabaseError) as error:
+            raise RecordLost from error
 
     async def note(self, event: LoopEvent) -> None:
         try:

@@ -252,8 +252,7 @@ class Journal:
     def take_up_model(self) -> Step | None:
         """The question that was left behind, if `source` asked it: it is ours now. If another model or another key did,
         nobody can fetch its answer."""
-        kept, self.kept = self.kept, None
-        if kept is None:
+        if not (kept := self._no_longer_kept()):
             return None
         source, config = self.source, self.source.config
         asked_by = (kept.name, kept.provider, kept.model, kept.api_key_id)
@@ -671,6 +670,11 @@ class Journal:
             statement.execute(task=self.task_id, seq=step.seq, cost=cost)
         if questions:
             self._meter.recount()
+
+    def _no_longer_kept(self) -> Step | None:
+        """The question that was left behind."""
+        kept, self.kept = self.kept, None
+        return kept
 
     def _can_be_fetched(self, asked: Step) -> bool:
         """By the next acquisition, which asks the agent's own model first: not of one that took over."""

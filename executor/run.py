@@ -225,15 +225,14 @@ class Run:
         agreements, told, llm, self._used = await in_database(_what_stands, journal, source)
         toolset = self._toolset(journal.config, agreements)
         self._asks(source, llm)
-        kept = await self._taken_up(llm)
         try:
             if SUMMARISE in journal.task.allowed:
                 messages = budget_for(source.config, told, ()).squeeze(told.messages(journal.config.instructions))
-                await self._follow(summarise(llm, messages, kept), journal.spent, toolset)
+                await self._follow(summarise(llm, messages, await self._taken_up(llm)), journal.spent, toolset)
             elif isinstance(journal, DeclaredJournal):
                 await self._work_through(journal, Worker(llm, toolset, journal.config.instructions), agreements)
             else:
-                await self._converse(TaskSolver(llm, toolset, limits=journal.limits), told, toolset, kept)
+                await self._converse(TaskSolver(llm, toolset, limits=journal.limits), told, toolset)
         except BaseException as error:
             await in_database(journal.commit)  # What was only noted has happened, whatever came after it.
             if isinstance(error, LLMError):
@@ -253,17 +252,17 @@ class Run:
         journal = self.journal
         return Toolset(config, journal.task.user_id, self.task_id, agreements, self._transact, journal.make_sure)
 
-    async def _converse(self, solver: TaskSolver, told: Told, toolset: Toolset, kept: str) -> None:
+    async def _converse(self, solver: TaskSolver, told: Told, toolset: Toolset) -> None:
         """The agent loop over what was said so far, and anew over what the person says meanwhile, or over a summary of
-        what was said first. For `kept`, see `solve`."""
+        what was said first."""
         journal, config = self.journal, self.journal.config
-        hopeless, too_long_at = False, -1
+        hopeless, too_long_at, kept = False, -1, await self._taken_up(solver.llm)
         while True:
             spent = journal.spent
             budget = budget_for(journal.source.config, told, toolset.specs, self._scales)
             fit = budget.squeeze if hopeless else budget.fit
             try:
-                if told.is_long and not hopeless:
+                if told.is_long and not (hopeless or kept):
                     raise ContextFull
                 messages = told.messages(config.instructions)
                 solving = solver.run(messages, spent, config.response_schema, kept, fit)
@@ -308,7 +307,7 @@ class Run:
             assert isinstance(toolset, Toolset)
             await self._record(event, spent, toolset)
 
-        record = RowRecord(journal, spent, note, self._boundary, self._close_step)
+        record = RowRecord(journal, spent, note, self._taken_up, self._boundary, self._close_step)
         assert journal.task.declared is not None
         declared = await asyncio.to_thread(class_for, journal.task.declared)
         executor = declared(own.llm, own.tools, limits=journal.limits, record=record, hire=hire)

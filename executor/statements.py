@@ -144,7 +144,7 @@ COVER = update(_step, text=Param("text"), covers_task=Param("covers_task"), cove
 
 PRICE = update(_step, cost=Param("cost"))
 
-_ASKED = ("seq", "kind", "status", "name", "provider", "model", "api_key", "response_id")
+_ASKED = ("seq", "parent_seq", "kind", "status", "name", "provider", "model", "api_key", "response_id")
 OPEN_QUESTIONS = Select(lambda: _questions().order_by("seq").only(*_ASKED))
 
 #: The provider keeps the response, so somebody else can fetch it.

@@ -310,7 +310,8 @@ class TaskExecutor:
             self._asked[question] += 1
             transcript = await self._record.open(replace(question, n=self._asked[question]))
             self.spent.iterations = sum(message.role == "assistant" for message in transcript)
-            events = solve(who.llm, tools or who.tools, transcript, self.limits, self.spent, schema)
+            kept = await self._record.kept(who.llm)
+            events = solve(who.llm, tools or who.tools, transcript, self.limits, self.spent, schema, kept)
             return await self._follow(events, transcript)
 
     async def _follow(self, events: AsyncGenerator[LoopEvent, None], transcript: Sequence[Message]) -> str:

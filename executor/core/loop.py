@@ -67,7 +67,7 @@ async def solve(
 
     With a `schema` (JSON Schema) an answer counts only if it fits. If it does not, the model is told why. `kept` is the
     response to the first question if that was asked before and the provider keeps it (`BaseLlm.resume`).
-    `fit` says what of the transcript a question has; what it raises ends the loop.
+    `fit` says what of the transcript a question has that is yet to be asked; what it raises ends the loop.
 
     Raises LLMError when the model does not answer, ResponseInvalid when it does not come up with an answer that fits,
     LimitReached before a question or calls that would be too many, and GoingInCircles.
@@ -96,7 +96,7 @@ async def solve(
         check(limits, spent)
         answered = False
         question = guard.steer(with_corrections(transcript, schema) if schema else transcript)
-        if fit is not None:
+        if fit is not None and not kept:
             question = fit(question)
         yield ModelAsked(question)
         async with aclosing(stream_with_retry(llm, question, tools.specs, kept=kept, **demanded)) as events:

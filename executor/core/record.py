@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol
 
 from executor.core.errors import TaskExecutionError
 from executor.core.events import Finished, LoopEvent, ToolFinished
+from executor.core.llms.base import BaseLlm
 from executor.core.messages import Message, system, tool, user
 from executor.core.steps import TaskStep
 
@@ -68,6 +69,10 @@ class Record(Protocol):
     async def open(self, question: Question) -> list[Message]:
         """The transcript of the question, as far as it got in this attempt. What is noted next belongs to it."""
 
+    async def kept(self, llm: BaseLlm) -> str:
+        """The response that the question which was opened last waits for, if its model was asked before and `llm` can
+        fetch it (`BaseLlm.resume`)."""
+
     async def note(self, event: LoopEvent) -> None:
         """On record before the loop goes on."""
 
@@ -103,6 +108,9 @@ class MemoryRecord:
         key = self._attempts[question.step], question
         self._open = self._transcripts.setdefault(key, question.opening)
         return list(self._open)
+
+    async def kept(self, llm: BaseLlm) -> str:
+        return ""
 
     async def note(self, event: LoopEvent) -> None:
         if isinstance(event, Finished):

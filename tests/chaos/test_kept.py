@@ -32,7 +32,7 @@ def site(tmp_path: Path, model_server: ModelServer) -> Iterator[Site]:
 
 def asked(site: Site, visitor: Visitor) -> UUID:
     """A task in the middle of its answer, some of which is on record."""
-    turn = {"text": WORDS, "rate": 10, "usage": USAGE}
+    turn = {"text": WORDS, "rate": 5, "usage": USAGE}
     task = visitor.ask(f"Go.\n@turns {json.dumps([turn])}", agent="careful")
     eventually(lambda: any("word5" in step["text"] for step in site.steps(task)), "it is being answered")
     return task

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import import_module
 from typing import Any
 
 import pytest
 
 from executor import actions, decisions
-from executor.core.errors import LLMError
+from executor.core.errors import LLMError, TaskExecutionError
 from executor.core.messages import assistant, user
+from executor.core.record import Question
+from executor.core.steps import TaskStep
 from executor.declared_journal import DeclaredJournal
 from executor.models import Agent, Decision, DeclaredTask, Status, Step, Task
 from executor.run import Interruption, Run
@@ -19,6 +22,8 @@ from tests.executor import declared_for_tests
 from tests.executor.conftest import MakeScript, MakeTask, claimed, taken_over
 from tests.executor.scripted import Script, call, say
 from tests.executor.test_run import execute, until
+from tests.fakes.model_server import ModelServer
+from tests.fakes.script import Turn
 from users.models import User
 
 pytestmark = [
@@ -43,7 +48,7 @@ def done() -> list[str]:
 def survey(make_task: MakeTask) -> Callable[..., Task]:
     """A queued survey of the tides by the model of a script."""
 
-    def make(script: Script, **agent: Any) -> Task:
+    def make(script: Script | None, **agent: Any) -> Task:
         declaration = {"title": "Survey", "class": "tests.executor.declared_for_tests.Survey"}
         declared, _ = DeclaredTask.objects.get_or_create(
             name="survey", defaults={"title": "Survey", "declaration": declaration}
@@ -283,3 +288,61 @@ def test_a_task_whose_code_is_gone_says_so(survey: Callable[..., Task], scripted
     assert run(task) == Status.FAILED
     assert task.error.startswith("The code of “Tides” cannot be used (dropped_tasks.gone.Tides): ModuleNotFoundError")
     assert task.error_hint.startswith("Ask an administrator to put its file right.")
+
+
+def kept_by(server: ModelServer, survey: Callable[..., Task]) -> Task:
+    """A survey by a model whose provider keeps its answers."""
+    import_module("openai")  # What a worker does once, and what takes seconds on a busy machine.
+    fields = {"provider": "gpt", "model": "gpt-6.1-sol", "base_url": server.base_url}
+    return survey(None, parameters={"keep_response": True}, **fields)
+
+
+@pytest.mark.parametrize("how", [Interruption.LOST, Interruption.HAND_OVER])
+def test_an_answer_that_its_provider_keeps_is_fetched_for_the_question_that_it_belongs_to(
+    survey: Callable[..., Task], model_server: ModelServer, done: list[str], how: Interruption
+) -> None:
+    """The worker goes away in the middle of the third of four answers."""
+    answers = ["A plan.", "Twice a day.", "It is right, as far as I can see.", "The report."]
+    turns = [Turn(text=answer) for answer in answers]
+    turns[2] = replace(turns[2], fault="stall", after=4)
+    model_server.script(turns)
+    task = kept_by(model_server, survey)
+
+    async def leave(run: Run) -> None:
+        await until(lambda: "It is right" in run._stream.text)
+        run.interrupt(how)
+
+    execute(claimed(task), leave)
+    execute(taken_over(task) if how is Interruption.LOST else claimed(task))
+    task.refresh_from_db()
+    assert (task.status, states(task), done) == (Status.DONE, ALL_DONE, FETCHED)
+    said = task.steps.filter(kind=Step.Kind.MODEL).order_by("seq")
+    assert [(step.text, step.status, step.attempt) for step in said] == [
+        (answer, "done", 2 if answer == answers[2] else 1) for answer in answers
+    ]
+    assert len(model_server.asked) == 4
+    assert [kept.fetched for kept in model_server.kept.by_id.values()] == [0, 0, 1, 0]
+    assert not any(kept.cancelled for kept in model_server.kept.by_id.values())
+
+
+def test_an_answer_is_fetched_for_no_other_question_and_not_when_its_step_has_failed(
+    survey: Callable[..., Task], model_server: ModelServer
+) -> None:
+    model_server.script([Turn(text="A plan.", fault="stall"), Turn(text="Another plan.")])
+    task = kept_by(model_server, survey)
+
+    async def die(run: Run) -> None:
+        await until(lambda: "A" in run._stream.text)
+        run.interrupt(Interruption.LOST)
+
+    execute(claimed(task), die)
+    next_one = taken_over(task)
+    next_one.recover()
+    assert isinstance(next_one, DeclaredJournal)
+    next_one.begin_step(TaskStep("plan", "Plan"))
+    next_one.open(Question("plan", "Something else first."))
+    assert next_one.take_up_model() is None  # That was not asked yet.
+    assert next_one.kept
+    next_one.fail_step(TaskExecutionError("No."))
+    assert [step.status for step in task.steps.filter(kind=Step.Kind.MODEL)] == ["failed"]
+    assert next_one.take_up_model() is None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -29,14 +31,22 @@ from users import api_keys
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("redis_server")]
 
 WORDS = "One two three four five six seven eight."
-#: Long enough to be interrupted in it.
-SLOW = Turn(text=WORDS, rate=10)
+#: Who asked hears two words of it; whoever fetches it, hears all.
+CUT = Turn(text=WORDS, fault="stall", after=3)
+#: The same, and it takes eight seconds until it is there.
+SLOW = replace(CUT, rate=1)
 USED = {"input_tokens": 1000, "output_tokens": 100, "total_tokens": 1100}
 
 
 @pytest.fixture
 def task(make_task: MakeTask, model_server: ModelServer) -> Task:
     return make_task("Go.", **keeping(model_server))
+
+
+@pytest.fixture(autouse=True)
+def _imported() -> None:
+    """What a worker does once, and what takes seconds on a busy machine."""
+    import_module("openai")
 
 
 def keeping(server: ModelServer, **parameters: Any) -> dict[str, Any]:
@@ -90,7 +100,7 @@ def kept(server: ModelServer) -> Kept:
 def test_a_question_is_on_record_with_its_response_before_anything_of_it_is_told(
     task: Task, model_server: ModelServer
 ) -> None:
-    model_server.script([Turn(text=WORDS, first_token=0.5)])
+    model_server.script([Turn(text=WORDS, first_token=2)])
 
     async def look(_: Run) -> None:
         await until(lambda: bool(model_server.kept.by_id))
@@ -111,7 +121,7 @@ def test_a_question_is_on_record_with_its_response_before_anything_of_it_is_told
 def test_an_answer_is_fetched_by_whoever_takes_over_and_paid_for_once(
     task: Task, model_server: ModelServer, how: Callable[[Run], object]
 ) -> None:
-    model_server.script([Turn(text=WORDS, rate=20, usage=USED)])
+    model_server.script([replace(CUT, usage=USED)])
     interrupted(claimed(task), how)
     assert len(model_server.asked) == 1
     execute(taken_over(task) if how is killed else claimed(task))
@@ -129,7 +139,7 @@ def test_an_answer_is_fetched_by_whoever_takes_over_and_paid_for_once(
 def test_while_nobody_works_on_it_the_answer_so_far_is_shown_and_costs_nothing_yet(
     task: Task, model_server: ModelServer
 ) -> None:
-    model_server.script([Turn(text=WORDS, rate=2.5)])
+    model_server.script([replace(CUT, rate=2.5, after=7)])
     interrupted(claimed(task), handed_over, "One two three four five six")  # Some of it was saved by then.
     assert [status for _, status, _ in steps(task)] == ["pending"]
     assert ended(task)[0] == "queued"
@@ -140,9 +150,9 @@ def test_while_nobody_works_on_it_the_answer_so_far_is_shown_and_costs_nothing_y
 
 
 def test_an_answer_survives_more_than_one_worker(task: Task, model_server: ModelServer) -> None:
-    model_server.script([SLOW])
+    model_server.script([replace(CUT, rate=2)])
     interrupted(claimed(task), killed)
-    interrupted(taken_over(task), handed_over, "One two three four")
+    interrupted(taken_over(task), handed_over, "One two three")
     execute(claimed(task))
     assert steps(task) == [("model", "done", WORDS)]
     assert task.steps.get().attempt == 3
@@ -154,7 +164,7 @@ def test_the_calls_of_a_fetched_answer_are_made_and_the_task_goes_on(
 ) -> None:
     task = make_task("Go.", functions=["calculate"], max_iterations=5, **keeping(model_server))
     call = Call("calculate", {"expression": "6 * 7"})
-    model_server.script([Turn(text=WORDS, rate=20, calls=(call,)), Turn(text="It is 42.")])
+    model_server.script([replace(CUT, calls=(call,)), Turn(text="It is 42.")])
     interrupted(claimed(task), killed)
     execute(taken_over(task))
     assert [(kind, status) for kind, status, _ in steps(task)] == [
@@ -166,11 +176,11 @@ def test_the_calls_of_a_fetched_answer_are_made_and_the_task_goes_on(
 
 
 def test_the_page_is_told_the_whole_answer_again_from_its_first_word(task: Task, model_server: ModelServer) -> None:
-    model_server.script([SLOW])
+    model_server.script([replace(CUT, rate=2)])
     interrupted(claimed(task), killed)
 
     async def look(_: Run) -> None:
-        await until(lambda: "six" in shown(task)[1])
+        await until(lambda: "three" in shown(task)[1])
         seq, text, reasoning = shown(task)
         assert (seq, reasoning) == (1, "")
         assert WORDS.startswith(text)
@@ -184,7 +194,7 @@ def test_a_message_said_meanwhile_goes_in_after_the_fetched_answer(
 ) -> None:
     task = make_task("Go.", functions=["calculate"], max_iterations=5, **keeping(model_server))
     call = Call("calculate", {"expression": "6 * 7"})
-    model_server.script([Turn(text=WORDS, rate=20, calls=(call,)), Turn(text="In German: 42.")])
+    model_server.script([replace(CUT, calls=(call,)), Turn(text="In German: 42.")])
     interrupted(claimed(task), killed)
     make_task("In German, please.", previous=task)
     Task.objects.filter(previous=task).update(steers=True)
@@ -199,7 +209,7 @@ def test_a_message_said_meanwhile_goes_in_after_the_fetched_answer(
 def test_what_is_gone_is_asked_anew_and_nobody_knows_what_the_first_one_cost(
     task: Task, model_server: ModelServer
 ) -> None:
-    model_server.script([SLOW, Turn(text="Once more.", usage=USED)])
+    model_server.script([CUT, Turn(text="Once more.", usage=USED)])
     interrupted(claimed(task), killed)
     model_server.kept.kept_for = 0.0
     execute(taken_over(task))
@@ -215,7 +225,7 @@ def test_what_is_gone_is_asked_anew_and_nobody_knows_what_the_first_one_cost(
 def test_another_key_cannot_fetch_it_so_it_is_asked_anew(task: Task, model_server: ModelServer, other: str) -> None:
     if other != "first":
         first = api_keys.add(task.user, "gpt", "sk-the-first-one-0123456789", model_server.base_url)
-    model_server.script([SLOW, Turn(text="Once more.", usage=USED)])
+    model_server.script([CUT, Turn(text="Once more.", usage=USED)])
     interrupted(claimed(task), killed)
     if other != "first":
         first.delete()
@@ -232,7 +242,7 @@ def test_another_key_cannot_fetch_it_so_it_is_asked_anew(task: Task, model_serve
 
 def test_an_agent_that_does_not_want_it_has_nothing_kept(make_task: MakeTask, model_server: ModelServer) -> None:
     task = make_task("Go.", **keeping(model_server, keep_response=False))
-    model_server.script([SLOW, Turn(text="Once more.")])
+    model_server.script([CUT, Turn(text="Once more.")])
     interrupted(claimed(task), killed)
     execute(taken_over(task))
     assert [status for _, status, _ in steps(task)] == ["failed", "done"]
@@ -246,7 +256,7 @@ def test_a_model_that_took_over_is_not_waited_for_by_the_next_worker(
     second = Agent.objects.create(name="second", title="Second", **keeping(model_server))
     first = {"provider": "openai_compatible", "model": "echo", "base_url": "http://127.0.0.1:9/v1"}
     task = make_task("Go.", fallback=second, **first)
-    model_server.script([SLOW, Turn(text="Once more.")])
+    model_server.script([CUT, Turn(text="Once more.")])
     interrupted(claimed(task), killed)
     execute(taken_over(task))
     assert ended(task)[0] == "done"
@@ -305,8 +315,8 @@ def test_stop_does_not_wait_for_a_provider_that_does_not_answer(task: Task, mode
 
 
 def test_a_task_at_its_time_limit_ends_it_at_the_provider_too(make_task: MakeTask, model_server: ModelServer) -> None:
-    task = make_task("Go.", max_seconds=1, **keeping(model_server))
-    model_server.script([Turn(text=WORDS, rate=4)])
+    task = make_task("Go.", max_seconds=3, **keeping(model_server))
+    model_server.script([SLOW])
 
     async def look(_: Run) -> None:
         await until(lambda: bool(model_server.kept.by_id))
@@ -322,7 +332,7 @@ def test_a_task_at_its_time_limit_ends_it_at_the_provider_too(make_task: MakeTas
 def test_a_task_that_ends_before_anybody_fetches_leaves_nothing_open(
     task: Task, model_server: ModelServer, how: str
 ) -> None:
-    model_server.script([SLOW])
+    model_server.script([CUT])
     interrupted(claimed(task), killed if how == "held by the dead" else handed_over)
     match how:
         case "held by the next":
