@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
@@ -24,7 +25,10 @@ from tests.executor import scripted as script_of
 from tests.executor.conftest import MakeScript, MakeTask, claimed, values, worker_dies
 from tests.executor.core.test_budget import problems
 from tests.executor.scripted import Answer, Hold, Piece, Script, call
+from tests.executor.test_every_model import MODELS, agent, calculate
 from tests.executor.test_run import ended, execute, reach
+from tests.fakes.model_server import ModelServer
+from tests.fakes.script import Turn
 from users.models import User
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("redis_server")]
@@ -176,6 +180,27 @@ def test_who_is_asked_at_a_limit_is_told_what_there_is_room_for(long: Long, scri
     execute(claimed(task))
     assert kinds(task) == [("model", "done")]
     assert sum(map(len, texts(script.asked[0]))) < 6_000
+
+
+@pytest.mark.parametrize("provider", MODELS)
+def test_every_provider_accepts_a_loop_whose_beginning_was_summarised(
+    provider: str, make_task: MakeTask, model_server: ModelServer
+) -> None:
+    rounds = [
+        Turn(reasoning="Hm.", text="." * 1_500, calls=(calculate(f"{n}+1"), calculate(f"{n}*2"))) for n in range(4)
+    ]
+    model_server.script([*rounds[:3], Turn(text="Three rounds."), rounds[3], Turn(reasoning="So.", text="Done.")])
+    found = agent(provider, model_server)
+    small = {**found.get("parameters", {}), "context_window": 1_000}
+    task = make_task("Work it out.", functions=["calculate"], **{**found, "parameters": small})
+    execute(claimed(task))
+    assert (ended(task)[0], task.error) == ("done", "")
+    assert the_compaction(task).text == "Three rounds."
+    question = json.dumps(model_server.asked[-1].body)
+    assert "Three rounds." in question
+    assert "Work it out." in question
+    assert "0+1" not in question
+    assert not model_server.left_over
 
 
 # --- tokens, money, limits -------------------------------------------------------------------------------------------
