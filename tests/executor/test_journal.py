@@ -185,7 +185,6 @@ LATE = {
     "finish_tool": lambda journal, seq, one: result(journal, one, "late", False, NewFile("a", b"a", "text/plain")),
     "commit": lambda journal, seq, one: finish(journal, seq, assistant("late"), later=True).commit(),
     "end": lambda journal, seq, one: journal.end(Status.DONE, partial="late"),
-    "give": lambda journal, seq, one: journal.give({one.id: "late"}),
     "ask": lambda journal, seq, one: journal.ask({one.id: Decision.Kind.APPROVAL}),
     "wait": lambda journal, seq, one: journal.wait(),
     "wait_at_limit": lambda journal, seq, one: journal.wait_at_limit(LimitReached("tokens", "late", used=1, allowed=1)),
