@@ -7,11 +7,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from django.urls import reverse
 from django.utils.dateparse import parse_datetime
 
 from conversations import words
+from conversations.sub_tasks import ALONE
 from executor import money
 from executor.decisions import WrongAnswer
 from executor.models import Decision, Step, Task
@@ -54,6 +56,9 @@ class DecisionView:
     #: When a limit of a day starts anew.
     renews_at: datetime | None
     expires_at: datetime | None
+    task_id: UUID
+    #: Who asks, where that is not the agent to whom the person speaks.
+    asker: str
 
     @classmethod
     def of(cls, decision: Decision) -> DecisionView:
@@ -78,6 +83,8 @@ class DecisionView:
             details=decision.details,
             renews_at=parse_datetime(str(decision.details.get("renews_at", ""))),
             expires_at=decision.expires_at,
+            task_id=decision.task_id,
+            asker=_asker(decision.task),
         )
 
 
@@ -137,6 +144,14 @@ def what_was_decided(decision: Decision) -> str:
     if decision.note and decision.kind != Kind.QUESTION:
         parts.append(f"“{decision.note}”")
     return " · ".join(parts)
+
+
+def _asker(task: Task) -> str:
+    """The agent of a task that another agent gave, and what that calls it."""
+    if task.parent_id is None:
+        return ""
+    agent = str(task.agent_version.config["title"])
+    return agent if task.name == ALONE else f"{agent} ({task.name})"
 
 
 def _facts(arguments: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

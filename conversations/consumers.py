@@ -35,6 +35,7 @@ from executor.database import in_database
 from executor.hints import user_group
 from executor.models import ACTIVE, HELD, Status, Task
 from executor.prepared import Param, Select
+from executor.sub_tasks import is_below
 from users.models import User
 
 logger = logging.getLogger(__name__)
@@ -150,7 +151,7 @@ class LiveConsumer(AsyncWebsocketConsumer):
         task_id = UUID(event["task"])
         if not event["over"]:
             self._over.discard(task_id)
-        await self._follow_page(task_id)
+        await self._follow_page(task_id, below=True)
         # Of an end the hub tells whoever follows the task: it has done so already, or does when it has looked.
         if task_id not in self._over and not (event["over"] and get_hub().look_again(task_id, self)):
             await self._refresh(task_id)
@@ -238,9 +239,9 @@ class LiveConsumer(AsyncWebsocketConsumer):
         async with self._refreshing:  # So that what was read first is shown first.
             turn, waiting, pieces = await in_database(_news_of, self._user, task_id, self._conversation_id)
             # A task may be over before we hear of its beginning. Only what was seen to end needs no further look.
-            if turn is not None and (turn.task.is_active or task_id not in self._over):
+            if turn is not None and (turn.task.is_active or turn.task_id not in self._over):
                 if not turn.task.is_active:
-                    self._over.add(task_id)
+                    self._over.add(turn.task_id)
                 await self._follow(turn)
             for other in waiting:  # Where they stand in the line may have changed.
                 if other != turn:
@@ -253,10 +254,11 @@ class LiveConsumer(AsyncWebsocketConsumer):
         is_new = turn.created_at >= self._since and not turn.is_variant
         await get_hub().follow(turn.task_id, self, turn if is_new else None)
 
-    async def _follow_page(self, task_id: UUID) -> None:
-        """If the page is that of the task."""
-        if self._task_page and self._task_page.task_id == task_id:
-            await get_hub().follow(task_id, self._task_page)
+    async def _follow_page(self, task_id: UUID, *, below: bool = False) -> None:
+        """If the page is that of the task, or of one above it."""
+        page = self._task_page
+        if page and (page.task_id == task_id or (below and await in_database(is_below, task_id, page.task_id))):
+            await get_hub().follow(page.task_id, page)
 
     async def _send_forever(self) -> None:
         """Everything that waits in one message. static/js/live.js puts its pieces in one after the other."""
@@ -341,10 +343,12 @@ _WAITING_TURNS = Select(
         .order_by("position")
     )
 )
+#: What happens to a task that another agent gave happens to the one at the top.
+_TOP = Task.objects.filter(pk=Param("task")).values("root")
 _TURN = Select(
     lambda: (
         _turns()
-        .filter(task=Param("task"), conversation__user=Param("user"))
+        .filter(Q(task=Param("task")) | Q(task__in=_TOP), conversation__user=Param("user"))
         .select_related("conversation", "parent", "task")
         .only("text", "position", "shown", "created_at", "conversation__user", "parent__created_at", "task__status")
     )

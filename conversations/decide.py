@@ -119,5 +119,6 @@ def _too_late(request: Request, decision: Decision, sentence: str) -> HttpRespon
 
 
 def _back(decision: Decision) -> HttpResponse:
-    turn = Turn.objects.filter(task=decision.task_id).select_related("conversation").first()
+    top = decision.task.root_id or decision.task_id
+    turn = Turn.objects.filter(task=top).select_related("conversation").first()
     return redirect(turn.conversation) if turn else redirect("task", decision.task_id)

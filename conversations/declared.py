@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from django.utils.safestring import SafeString
 
 from conversations import words
+from conversations.sub_tasks import gives_tasks
 from conversations.values import output_html
 from executor.core.validation import parse_answer
 from executor.models import Status, Step, Task
@@ -25,6 +26,7 @@ LABELS = {
     "done": "done",
     "running": "running",
     "waiting": "waiting for you",
+    "elsewhere": "working elsewhere",
     "paused": "paused",
     "again": "trying again",
     "failed": "failed",
@@ -135,7 +137,10 @@ def _state(task: Task, row: Step | None, inside: Sequence[Step], state: State) -
         case Step.Status.FAILED:
             return "again" if task.is_active else "failed"
         case Step.Status.STARTED if task.is_active:
-            if any(step.status == Step.Status.WAITING for step in inside) or task.status == Status.WAITING:
+            waiting = [step for step in inside if step.status == Step.Status.WAITING]
+            if waiting and all(map(gives_tasks, waiting)) and task.status == Status.AWAITING:
+                return "elsewhere"
+            if waiting or task.status == Status.WAITING:
                 return "waiting"
             is_at_work = task.status in (Status.RUNNING, Status.STOPPING) and not state.is_still
             return "running" if is_at_work else "paused"

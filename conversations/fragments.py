@@ -10,15 +10,16 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Case, When
+from django.db.models import Case, Q, When
 from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils.html import escape
 
 from conversations.branches import variants
 from conversations.models import Conversation, Turn
-from conversations.present import StepView, TaskView, TurnView, files_of, open_step, task_view, task_views
+from conversations.present import StepView, TaskView, TurnView, files_of, open_step, shows_steps, task_view, task_views
 from conversations.sidebar import ConversationView, conversation_view, sidebar_groups
+from conversations.sub_tasks import Given
 from executor.history import folded, inherited
 from executor.models import ACTIVE, Decision, Status, Step, Task
 from executor.prepared import Param, Select
@@ -185,8 +186,13 @@ def toast(text: str, undo_url: str = "") -> str:
 
 _TASK = Select(lambda: Task.objects.filter(pk=Param("task")).select_related("agent_version", "declared__task"))
 _STEPS = Select(lambda: Step.objects.filter(task=Param("task"), seq__gt=Param("since")).defer("native").order_by("seq"))
+_TOGETHER = Task.objects.filter(Q(pk=Param("task")) | Q(root=Param("task")))
 _DECISIONS = Select(
-    lambda: Decision.objects.filter(task=Param("task"), status=Decision.Status.PENDING).select_related("step")
+    lambda: (
+        Decision.objects.filter(task__in=_TOGETHER, status=Decision.Status.PENDING)
+        .select_related("step", "task__agent_version")
+        .order_by("pk")
+    )
 )
 _FILES = Select(lambda: Resource.objects.filter(task_id=Param("task")).order_by("created_at", "id"))
 
@@ -222,7 +228,9 @@ class Snapshot:
         known = {step.seq: step for step in shown if step.seq <= since and step.seq != last}
         asked = task.status == Status.WAITING or any(step.status == Step.Status.WAITING for step in steps)
         decisions = _DECISIONS.all(task=task_id) if asked else ()
-        view = task_view(task, steps, [*shared[1], *_FILES.all(task=task_id)], decisions, known=known)
+        new = [step for step in steps if step.seq not in known] if shows_steps(task) else ()
+        given = Given.by({task.pk: steps}, () if task.is_active else (task.pk,), new)
+        view = task_view(task, steps, [*shared[1], *_FILES.all(task=task_id)], decisions, given, known=known)
         settled = tuple(itertools.takewhile(_is_settled, own))
         writing = open_step(steps)
         return cls(view, settled, *((writing.seq, writing.text) if writing else (0, "")), shared)

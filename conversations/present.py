@@ -10,17 +10,19 @@ from types import MappingProxyType
 from urllib.parse import urlencode
 from uuid import UUID
 
+from django.db.models import Q
 from django.template.defaultfilters import filesizeformat
 from django.urls import reverse
 from django.utils.safestring import SafeString
 from django.utils.text import slugify
 
-from conversations import words
+from conversations import sub_tasks, words
 from conversations.branches import Variants
 from conversations.cards import DecisionView, decision_views
 from conversations.declared import FRAMES, DeclaredView, declared_view
 from conversations.markdown import BlockStream, render
 from conversations.models import Turn
+from conversations.sub_tasks import Given, SubTaskView, gives_tasks
 from conversations.summaries import SUMMARISING, SummaryView, summary_views
 from conversations.summaries import title as summary_title
 from conversations.use import AnswerUse, UseView, answer_uses, by_model, task_use
@@ -39,6 +41,7 @@ from users.models import User
 
 INLINE_IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 THINKING, WRITING, WORKING = "Thinking", "Writing", "Working"
+NOTHING_GIVEN = Given()
 #: Calls that run, or are about to.
 RUN = (Step.Status.PENDING, Step.Status.STARTED)
 
@@ -96,17 +99,30 @@ class StepView:
     checkpoint: bool
     model: str
     said: str
+    #: Whether other tasks answer it, which these are, and how far they are.
+    is_given: bool
+    tasks: tuple[SubTaskView, ...]
+    waits_for: str
 
     @classmethod
-    def of(cls, step: Step, files: Iterable[FileView] = (), *, text: bool = True, checkpoint: bool = False) -> StepView:
+    def of(
+        cls,
+        step: Step,
+        files: Iterable[FileView] = (),
+        *,
+        tasks: tuple[SubTaskView, ...] = (),
+        text: bool = True,
+        checkpoint: bool = False,
+    ) -> StepView:
         is_tool = step.kind == Step.Kind.TOOL
+        is_given = bool(tasks) or gives_tasks(step)
         failed = step.status in (Step.Status.FAILED, Step.Status.UNKNOWN)
         return cls(
             id=f"{step.task_id}-{step.seq}",
             seq=step.seq,
             kind=step.kind,
             title=words.human_name(step.name) if is_tool else _model_title(step),
-            intent=words.intent(step.arguments) if is_tool else "",
+            intent=sub_tasks.intent(tasks) or words.intent(step.arguments) if is_tool else "",
             status=step.status,
             duration="" if step.made_at else words.duration(step.started_at, step.ended_at),
             arguments=words.pretty(step.arguments) if is_tool and step.arguments is not None else step.raw_arguments,
@@ -122,6 +138,9 @@ class StepView:
             checkpoint=checkpoint,
             model=step.model if not is_tool else "",
             said=words.shorten(step.text) if step.kind in (Step.Kind.MESSAGE, Step.Kind.QUESTION) else "",
+            is_given=is_given,
+            tasks=tasks,
+            waits_for=sub_tasks.waits_for(tasks) if is_given and step.started_at else "waiting for you",
         )
 
 
@@ -253,8 +272,8 @@ def task_views(tasks: Iterable[Task], *, every_step: bool = False) -> dict[UUID,
     """Views of many tasks in five queries. Finished tasks come without their steps unless `every_step`; of those that
     are declared, only what is done is finished."""
     by_id = {task.pk: task for task in tasks}
-    shown = [task for task in by_id.values() if every_step or _shows_steps(task)]
-    others = [task for task in by_id.values() if not (every_step or _shows_steps(task))]
+    shown = [task for task in by_id.values() if every_step or shows_steps(task)]
+    others = [task for task in by_id.values() if not (every_step or shows_steps(task))]
     steps = whole(shown, Step.objects.defer("native"))
     # Of the others only the answer is shown and the steps are counted, so what they were given and gave is left alone.
     steps |= whole(others, Step.objects.defer("native", "arguments", "raw_arguments", "result"))
@@ -263,8 +282,12 @@ def task_views(tasks: Iterable[Task], *, every_step: bool = False) -> dict[UUID,
     for resource in Resource.objects.filter(task_id__in=makers).order_by("created_at", "id"):
         files[resource.task_id].append(resource)
     decisions = pending_decisions([pk for pk, task in by_id.items() if task.is_active])
+    over = [pk for pk, task in by_id.items() if not task.is_active]
+    given = Given.by(steps, over, (step for task in shown for step in steps[task.pk]))
     return {
-        pk: task_view(task, steps[pk], files_of(task, steps[pk], files), decisions.get(pk, ()), every_step=every_step)
+        pk: task_view(
+            task, steps[pk], files_of(task, steps[pk], files), decisions.get(pk, ()), given, every_step=every_step
+        )
         for pk, task in by_id.items()
     }
 
@@ -278,12 +301,14 @@ def files_of(task: Task, steps: Sequence[Step], files: Mapping[UUID, Sequence[Re
 
 
 def pending_decisions(task_ids: Collection[UUID]) -> dict[UUID, list[Decision]]:
-    """What people are asked about these tasks."""
+    """What people are asked about these tasks, and about those below them."""
     found: dict[UUID, list[Decision]] = defaultdict(list)
     if task_ids:
-        pending = Decision.objects.filter(task__in=task_ids, status=Decision.Status.PENDING)
-        for decision in pending.select_related("step").order_by("pk"):
-            found[decision.task_id].append(decision)
+        together = Task.objects.filter(Q(pk__in=task_ids) | Q(root__in=task_ids))
+        pending = Decision.objects.filter(task__in=together, status=Decision.Status.PENDING)
+        for decision in pending.select_related("step", "task__agent_version").order_by("pk"):
+            top = decision.task.root_id
+            found[decision.task_id if decision.task_id in task_ids or top is None else top].append(decision)
     return found
 
 
@@ -292,6 +317,7 @@ def task_view(
     steps: Sequence[Step],
     resources: Sequence[Resource] = (),
     decisions: Sequence[Decision] = (),
+    given: Given = NOTHING_GIVEN,
     *,
     every_step: bool = False,
     known: Mapping[int, StepView] = MappingProxyType({}),
@@ -318,8 +344,8 @@ def task_view(
     tool_count = sum(step.kind == Step.Kind.TOOL for step in steps)
     failed_count = sum(step.kind == Step.Kind.TOOL and step.status == Step.Status.FAILED for step in steps)
     took = words.duration(task.started_at, task.ended_at)
-    shows_steps = every_step or _shows_steps(task)
-    retry_at = None if task.status == Status.WAITING else task.not_before
+    is_whole = every_step or shows_steps(task)
+    retry_at = None if task.status in (Status.WAITING, Status.AWAITING) else task.not_before
     state = state_of(task)
     needs_key = failed and task.error_kind == KeyMissing.kind
     check_key = failed and YOUR_KEY in task.error_hint
@@ -328,12 +354,15 @@ def task_view(
         or StepView.of(
             step,
             by_call.get((step.task_id, step.call_id or ""), ()),
+            tasks=given.of(step),
             text=step is not answer and step is not writing,
         )
         for step in listed
-        if shows_steps
+        if is_whole
     }
-    declared = declared_view(task, steps, state, views, whole=shows_steps)
+    if task.status == Status.AWAITING:
+        state = sub_tasks.state_while([below for view in views.values() for below in view.tasks], state)
+    declared = declared_view(task, steps, state, views, whole=is_whole)
     count = declared.total if declared else tool_count or len(listed)
     used = own if every_step or not task.is_active else ()  # Told at the end; adding up at each look would take time.
     return TaskView(
@@ -370,7 +399,7 @@ def task_view(
         needs_key=needs_key,
         check_key=check_key,
         key_url=key_url(config["provider"], config["base_url"]) if needs_key or check_key else "",
-        use=task_use(used),
+        use=task_use(used, given.uses.get(task.pk)),
         models=by_model(used),
         answers=answer_uses(own) if every_step else (),
         duration=took,
@@ -379,7 +408,7 @@ def task_view(
     )
 
 
-def _shows_steps(task: Task) -> bool:
+def shows_steps(task: Task) -> bool:
     """Whether the page of a conversation shows its steps: of what is declared, also how far it got."""
     return task.is_active or (task.declared_id is not None and task.status != Status.DONE)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -20,6 +20,8 @@ from users.models import User
 
 #: So many conversations are listed; the search finds the others.
 SIDEBAR = 100
+#: Of tasks at work side by side.
+TOLD_FIRST = ("waiting", "working", "resuming", "retrying", "queued")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +36,8 @@ class ConversationView:
     deleted: bool
 
     @classmethod
-    def of(cls, conversation: Any) -> ConversationView:
-        """Of one that knows the state of its newest task."""
+    def of(cls, conversation: Any, below: str = "") -> ConversationView:
+        """Of one that knows the state of its newest task. `below` is how those stand to which that gave work."""
         ended_at, seen_at = conversation.task_ended_at, conversation.seen_at
         return cls(
             id=conversation.pk,
@@ -43,7 +45,7 @@ class ConversationView:
             pinned=conversation.pinned,
             url=conversation.get_absolute_url(),
             updated_at=conversation.active_at,
-            state=_state(conversation),
+            state=below or _state(conversation),
             unread=bool(ended_at and (seen_at is None or ended_at > seen_at)),
             deleted=conversation.deleted_at is not None,
         )
@@ -72,12 +74,27 @@ _ONE = Select(lambda: _with_newest_task(Conversation.objects.filter(pk=Param("co
 def conversation_view(conversation_id: UUID) -> ConversationView | None:
     """Also of one in the bin; None if it is gone for good."""
     found = _ONE.first(conversation=conversation_id)
-    return ConversationView.of(found) if found else None
+    return _views([found])[0] if found else None
 
 
 def sidebar_groups(user: User) -> list[tuple[str, list[ConversationView]]]:
-    views = [ConversationView.of(conversation) for conversation in _LISTED.all(user=user.pk)]
-    return grouped(views, timezone.localdate())
+    return grouped(_views(_LISTED.all(user=user.pk)), timezone.localdate())
+
+
+def _views(found: Sequence[Any]) -> list[ConversationView]:
+    """One query more where tasks await others."""
+    awaiting = [conversation.pk for conversation in found if conversation.task_status == Status.AWAITING]
+    below = _states_below(awaiting) if awaiting else {}
+    return [ConversationView.of(conversation, below.get(conversation.pk, "")) for conversation in found]
+
+
+def _states_below(awaiting: Collection[UUID]) -> dict[UUID, str]:
+    """Of conversations whose task awaits others: what is to be told first of these."""
+    found: dict[UUID, set[str]] = defaultdict(set)
+    tasks = Task.objects.filter(root__turn__conversation__in=awaiting, status__in=ACTIVE).order_by()
+    for pk, status, lease in tasks.values_list("root__turn__conversation", "status", "lease_until"):
+        found[pk].add(_state_of(status, lease))
+    return {pk: next(state for state in TOLD_FIRST if state in states) for pk, states in found.items()}
 
 
 def grouped(views: Sequence[ConversationView], today: date) -> list[tuple[str, list[ConversationView]]]:
@@ -100,15 +117,18 @@ def _age(when: datetime, today: date) -> str:
 
 def _state(conversation: Any) -> str:
     """Of a conversation, by its task at work or, if there is none, by its newest. Where nobody works, nothing turns."""
-    match conversation.task_status:
+    return _state_of(conversation.task_status, conversation.task_lease)
+
+
+def _state_of(status: str | None, lease: datetime | None) -> str:
+    match status:
         case Status.WAITING:
             return "waiting"
         case Status.RETRYING:
             return "retrying"
-        case Status.QUEUED:
+        case Status.QUEUED | Status.AWAITING:
             return "queued"
         case Status.RUNNING | Status.STOPPING:
-            lease = conversation.task_lease
             return "resuming" if lease and lease < timezone.now() else "working"
         case Status.FAILED | Status.NEEDS_ATTENTION:
             return "failed"

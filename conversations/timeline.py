@@ -16,6 +16,7 @@ from conversations import words
 from conversations.cards import FieldView, argument_fields, what_was_decided
 from conversations.models import Turn
 from conversations.present import FileView, StepView
+from conversations.sub_tasks import Given
 from executor.history import folded, inherited
 from executor.models import ASKS, Checkpoint, Decision, Step, Task
 from tools.core.function import REPEATABLE
@@ -70,6 +71,7 @@ class Record:
     checkpoints: Mapping[tuple[UUID, int], Checkpoint]
     decisions: Mapping[int | None, Sequence[Decision]]
     files: Mapping[tuple[UUID, str], Sequence[Resource]]
+    given: Given
 
     @classmethod
     def of(cls, task: Task) -> Record:
@@ -83,7 +85,8 @@ class Record:
         for file in Resource.objects.filter(task_id__in=makers).order_by("created_at", "id"):
             files[file.task_id, file.call_id].append(file)
         checkpoints = {(mark.task_id, mark.seq): mark for mark in Checkpoint.objects.filter(task__in=makers)}
-        return cls(task, {step.seq: step for step in shared}, steps, checkpoints, decisions, files)
+        given = Given.by({task.pk: steps}, (), steps)
+        return cls(task, {step.seq: step for step in shared}, steps, checkpoints, decisions, files, given)
 
     def files_of(self, step: Step) -> Sequence[Resource]:
         return self.files.get((step.task_id, step.call_id), ()) if step.call_id else ()
@@ -110,7 +113,9 @@ _FROM = (Step.Kind.MODEL, Step.Kind.TOOL)
 
 def _step(record: Record, step: Step) -> StepView:
     files = map(FileView.of, record.files_of(step))
-    view = StepView.of(step, files, checkpoint=(step.task_id, step.seq) in record.checkpoints)
+    view = StepView.of(
+        step, files, tasks=record.given.of(step), checkpoint=(step.task_id, step.seq) in record.checkpoints
+    )
     if step.kind != Step.Kind.MODEL or step.status != Step.Status.DONE:
         return view
     calls = [other for other in record.steps if other.parent_seq == step.seq]

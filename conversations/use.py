@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from executor.models import ASKS, Step
 from executor.usage import Use, step_use
 
+#: What other agents used to whom a task gave work. With a small letter, for it is part of what stands before.
+OTHERS = "of other agents"
+
 
 @dataclass(frozen=True, slots=True)
 class UseView:
@@ -39,11 +42,16 @@ class AnswerUse:
     use: Use
 
 
-def task_use(steps: Iterable[Step]) -> UseView:
+def task_use(steps: Iterable[Step], below: Use | None = None) -> UseView:
+    """Of a task and all `below` it, which is told apart."""
     total = Use()
     for step in steps:
         total.add(step_use(step))
-    return UseView.of(total)
+    if below is None or not below.line:
+        return UseView.of(total)
+    total.add(below)
+    view = UseView.of(total)
+    return UseView(view.line, (*view.facts, (OTHERS, below.line)))
 
 
 def answer_uses(steps: Iterable[Step]) -> tuple[AnswerUse, ...]:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from functools import partial
 from typing import Any
+from uuid import UUID
 
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q, Sum
@@ -195,6 +196,12 @@ def find_forgotten() -> int:
     forgotten = Task.objects.filter(~Exists(below), ~Exists(before), status=Status.AWAITING)
     with transaction.atomic():
         return forgotten.update(status=Status.QUEUED, deadline_at=deadline_from_now(), not_before=None)
+
+
+def is_below(task_id: UUID, above: UUID) -> bool:
+    """Whether a task was given by `above`, or by one below that."""
+    givers = Q(parent=above) | Q(parent__parent=above) | Q(root=above)
+    return Task.objects.filter(givers, pk=task_id).exists()
 
 
 def active_below(task: Task) -> list[Task]:

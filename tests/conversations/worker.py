@@ -165,6 +165,12 @@ class Work:
         self.stream.rows_changed()
         await notify(self.journal.task.user_id, self.journal.task_id)
 
+    async def give(self, call: ToolCall, *wanted: dict[str, Any]) -> None:
+        """Other agents answer the call, and nobody works on it until they have."""
+        await db(self.journal.give, {call.id: wanted})
+        self.stream.rows_changed()
+        await self.wait()
+
     async def wait(self) -> None:
         """Nobody works on it until somebody has decided."""
         assert await db(self.journal.wait)
