@@ -15,6 +15,7 @@ from uuid import UUID
 
 from django.template.loader import render_to_string
 
+from conversations import words
 from conversations.fragments import partial
 from conversations.hub import Viewer
 from conversations.models import Turn
@@ -38,7 +39,14 @@ def task_context(found: Task, typed: Typed | None = None) -> dict[str, Any]:
         "base": record.task.base_id,
         "base_seq": record.task.base_seq,
         "turn": turn,
+        "giver": _giver(found),
+        "given": words.shorten(found.text),
     }
+
+
+def _giver(found: Task) -> Task | None:
+    """The task of which another agent gave this one."""
+    return Task.objects.filter(sub_tasks=found).select_related("agent_version").first() if found.parent_id else None
 
 
 @dataclass(frozen=True, slots=True)

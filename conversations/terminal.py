@@ -5,10 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
+from uuid import UUID
 
+from django.db.models import Q, QuerySet
 from django.urls import reverse
 
 from conversations.cards import DecisionView
+from conversations.sub_tasks import ALONE
 from executor import decisions
 from executor.decisions import TooLate, WrongAnswer
 from executor.models import Decision, Task
@@ -37,8 +40,9 @@ class Cards:
         self._told: set[int] = set()
 
     def look(self, task: Task) -> None:
-        """Tell and answer what the task waits for."""
-        pending = task.decisions.filter(status=Decision.Status.PENDING).select_related("step", "task")
+        """Tell and answer what the task waits for, and those below it."""
+        pending = decisions_of(task).filter(status=Decision.Status.PENDING)
+        pending = pending.select_related("step", "task__agent_version")
         for decision in pending.order_by("pk"):
             if decision.pk in self._told:
                 continue
@@ -87,7 +91,7 @@ def as_json(decision: Decision) -> dict[str, Any]:
 
 def _lines(decision: Decision) -> Iterator[str]:
     view = DecisionView.of(decision)
-    yield view.title
+    yield f"{view.asker}: {view.title}" if view.asker else view.title
     for name, value in view.facts:
         yield f"    {name}: {value}"
     for number, line in enumerate(view.lines or view.options, 1):
@@ -144,3 +148,46 @@ def _option(decision: Decision, typed: str) -> str:
     """The option with that number, or what was typed."""
     options = DecisionView.of(decision).options
     return options[int(typed) - 1] if typed.isdecimal() and 0 < int(typed) <= len(options) else typed
+
+
+def decisions_of(task: Task) -> QuerySet[Decision]:
+    """What was asked about it, and about those below it."""
+    return Decision.objects.filter(task__in=Task.objects.filter(Q(pk=task.pk) | Q(root=task.pk)))
+
+
+def all_below(task: Task) -> QuerySet[Task]:
+    """The tasks that were given to other agents for it."""
+    return Task.objects.filter(root=task.pk).select_related("agent_version").order_by("pk")
+
+
+def of_others(task: Task) -> dict[str, Any]:
+    """For programs that read what `ask` prints."""
+    return {
+        "id": str(task.pk),
+        "parent": str(task.parent_id),
+        "name": task.name,
+        "agent": task.agent_version.config["name"],
+        "status": task.status,
+    }
+
+
+class Others:
+    """Tells of the tasks that were given to other agents when each begins, and when it is over."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+        self._told: dict[UUID, str] = {}
+
+    def look(self, task: Task) -> None:
+        for below in all_below(task):
+            told = "queued" if not (below.attempts or below.ended_at) else "began" if below.is_active else below.status
+            if self._told.get(below.pk, "queued") != told:
+                self._told[below.pk] = told
+                self._tell(f"       {' · '.join(_of_another(below, told))}")
+
+
+def _of_another(task: Task, told: str) -> Iterator[str]:
+    yield str(task.agent_version.config["title"])
+    if task.name != ALONE:
+        yield task.name
+    yield told if task.is_active else f"{task.get_status_display().lower()}{f': {task.error}' if task.error else ''}"

@@ -16,7 +16,7 @@ from conversations import words
 from conversations.cards import FieldView, argument_fields, what_was_decided
 from conversations.models import Turn
 from conversations.present import FileView, StepView
-from conversations.sub_tasks import Given
+from conversations.sub_tasks import Given, SubTaskView
 from executor.history import folded, inherited
 from executor.models import ASKS, Checkpoint, Decision, Step, Task
 from tools.core.function import REPEATABLE
@@ -170,6 +170,9 @@ def document(record: Record, turn: Turn | None) -> dict[str, Any]:
             "id": str(task.pk),
             "conversation": str(turn.conversation_id) if turn else None,
             "previous": _id(task.previous_id),
+            "parent": {"task": str(task.parent_id), "call_id": task.parent_call, "name": task.name}
+            if task.parent_id
+            else None,
             "base": {"task": str(task.base_id), "seq": task.base_seq} if task.base_id else None,
             "agent": {"name": config["name"], "title": config["title"], "version": task.agent_version.number},
             "provider": config["provider"],
@@ -226,6 +229,7 @@ def _step_document(record: Record, step: Step) -> dict[str, Any]:
             "effect": step.effect,
             "result": step.result,
             "made_at": _time(step.made_at),
+            "tasks": [_given_document(given) for given in record.given.of(step)],
             "files": [_file_document(file) for file in record.files_of(step)],
         }
     if step.kind == Step.Kind.STEP:
@@ -246,6 +250,18 @@ def _step_document(record: Record, step: Step) -> dict[str, Any]:
         "response_id": step.response_id,
         "first_token_ms": step.first_token_ms,
         "usage": {**{name: getattr(step, name) for name in tokens}, "cost": _money(step.cost)},
+    }
+
+
+def _given_document(given: SubTaskView) -> dict[str, Any]:
+    """One of the tasks that answer a call; what it did is in a document of its own."""
+    return {
+        "id": str(given.id),
+        "name": given.name,
+        "agent": given.agent,
+        "status": given.status,
+        "after": list(given.after),
+        "tasks": [_given_document(other) for other in given.tasks],
     }
 
 

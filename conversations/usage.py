@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Sequence
+from typing import Any
 from uuid import UUID
 
 from django.contrib.auth.decorators import login_required
-from django.db.models import F, Q
+from django.db.models import F, Q, QuerySet
+from django.db.models.functions import Coalesce
 from django.http import HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
@@ -20,6 +22,7 @@ from conversations.models import Conversation
 from conversations.use import UseView
 from conversations.views import Request
 from executor import usage as used
+from executor.models import Task
 from executor.usage import PERIODS, Line, Period, Use
 from executor.usage_chart import charts
 from users.models import User
@@ -61,7 +64,8 @@ def usage_csv(request: Request) -> HttpResponse:
 def conversation_usage(request: Request, conversation_id: UUID) -> HttpResponse:
     """The use of a conversation: for its menu, or a page where there are no scripts."""
     found = get_conversation(request.user, conversation_id)
-    steps = used.answers().filter(task__turn__conversation=found)
+    own, below = Task.objects.filter(turn__conversation=found), Task.objects.filter(root__turn__conversation=found)
+    steps = used.answers().filter(Q(task__in=own) | Q(task__in=below))
     by_model = {row["model"]: used.use_of(row) for row in steps.values("model").annotate(**used.SUMS)}
     total = Use()
     for use in by_model.values():
@@ -76,11 +80,17 @@ def conversation_usage(request: Request, conversation_id: UUID) -> HttpResponse:
     return render(request, f"conversations/{template}", context)
 
 
+def _in_conversations() -> QuerySet[Any]:
+    """What is counted, with the conversation that it belongs to: also what other agents did for its tasks."""
+    ways = ("task__turn__conversation", "task__root__turn__conversation")
+    return used.answers().annotate(conversation=Coalesce(*ways), title=Coalesce(*(f"{way}__title" for way in ways)))
+
+
 def conversations(period: Period, user: User) -> list[Line]:
     """What the tasks of the period cost by conversation, the dearest ones. One query."""
-    steps = used.answers().filter(task__user=user, task__created_at__gte=period.since)
-    kept = steps.filter(task__turn__conversation__in=Conversation.objects.filter(user=user, deleted_at=None))
-    by = ("task__turn__conversation", "task__turn__conversation__title")
+    steps = _in_conversations().filter(task__user=user, task__created_at__gte=period.since)
+    kept = steps.filter(conversation__in=Conversation.objects.filter(user=user, deleted_at=None))
+    by = ("conversation", "title")
     sums = kept.values(*by).annotate(**used.SUMS)
     some = sums.filter(Q(sum_input_tokens__gt=0) | Q(sum_output_tokens__gt=0) | Q(unpriced__gt=0))
     dearest = some.order_by(F("price").desc(nulls_last=True), "-sum_input_tokens", by[0])[:LISTED]

@@ -250,21 +250,22 @@ class AgentVersionAdmin(ReadOnlyAdmin):
 
 @admin.register(Task)
 class TaskAdmin(ReviewedAdmin):
-    list_display = ("state", "person", "agent", "words", "step_count", "tokens", "price", "started_at", "duration")
+    list_display = ("state", "person", "agents", "words", "step_count", "tokens", "price", "started_at", "duration")
     content_columns = ("words",)
     deferred = ("error_hint",)
     list_display_links = ("state",)
     list_filter = ("status", "agent_version__agent", "declared__task", "created_at")
-    list_select_related = ("user", "agent_version")
+    list_select_related = ("user", "agent_version", "parent__agent_version")
     search_fields = ("=id", "^user__username", "error_kind")
     content_search = ("error",)
-    open_columns = ("status", "agent_version", "declared", "created_at")
+    open_columns = ("status", "agent_version", "declared", "created_at", "parent")
     search_help_text = "By user name, number of the task, or error. To find words, search the conversations."
     ordering = ("-pk",)  # The time is in it.
     actions = ("stop",)
     fieldsets = (
         (None, {"fields": ("state", "person", "agent", "said", "failure")}),
         ("Steps", {"fields": ("steps", "checkpoint_count")}),
+        ("Other agents", {"fields": ("given_by", "given")}),
         (
             "Use",
             {
@@ -281,15 +282,23 @@ class TaskAdmin(ReviewedAdmin):
                 "classes": ("collapse",),
                 "fields": (
                     *("owner", "lease_until", "fence", "attempts", "stalled_attempts"),
-                    *("stop_reason", "stop_requested_at", "not_before", "deadline_at", "previous", "parent"),
+                    *("stop_reason", "stop_requested_at", "not_before", "deadline_at", "previous"),
                 ),
             },
         ),
     )
-    readonly_fields = ("state", "person", "agent", "said", "failure", "steps", "checkpoint_count", "duration")
+    readonly_fields = (
+        *("state", "person", "agent", "said", "failure", "steps", "checkpoint_count", "duration"),
+        *("given_by", "given"),
+    )
 
     def owner(self, obj: Task) -> User:
         return obj.user
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Task]:
+        given = Task.objects.filter(parent=OuterRef("pk")).order_by().values("parent").annotate(total=Count("pk"))
+        found: QuerySet[Task] = super().get_queryset(request).annotate(given_total=Subquery(given.values("total")))
+        return found
 
     def has_stop_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.has_perm("executor.change_task"))
@@ -316,6 +325,17 @@ class TaskAdmin(ReviewedAdmin):
     def agent(self, task: Task) -> str:
         return str(task.agent_version)
 
+    @admin.display(description="agent")
+    def agents(self, task: Any) -> SafeString:
+        """Who works on it, whose task it is a part of, and how many others it gave."""
+        lines = [format_html("{}", task.agent_version)]
+        if task.parent:
+            lines.append(format_html("part of {}", task_link(task.parent)))
+        if task.given_total:
+            url = f"{reverse('admin:executor_task_changelist')}?parent__id__exact={task.pk}"
+            lines.append(format_html('gave <a href="{}">{}</a>', url, task.given_total))
+        return format_html_join(SafeString("<br>"), "{}", ((line,) for line in lines))
+
     @admin.display(description="asked")
     def words(self, task: Task) -> str:
         text = " ".join(task.text.split())
@@ -328,6 +348,16 @@ class TaskAdmin(ReviewedAdmin):
     @admin.display(description="error")
     def failure(self, task: Task) -> SafeString:
         return block("\n".join(part for part in (task.error, task.error_hint) if part))
+
+    @admin.display(description="given by")
+    def given_by(self, task: Task) -> SafeString | str:
+        return task_link(task.parent) if task.parent else "–"
+
+    @admin.display(description="tasks it gave")
+    def given(self, task: Task) -> SafeString | str:
+        found = task.sub_tasks.select_related("agent_version").order_by("pk")
+        items = ((task_link(other), mark(other.status, state_of(other).label), other.name) for other in found)
+        return format_html_join("", "<p>{} {} {}</p>", items) or "–"
 
     @admin.display(description="steps", ordering="head_seq")
     def step_count(self, task: Task) -> int:
@@ -371,6 +401,11 @@ class TaskAdmin(ReviewedAdmin):
         table = format_html('<table class="steps"><thead>{}</thead><tbody>{}</tbody></table>', SafeString(head), rows)
         url = f"{reverse('admin:executor_step_changelist')}?task__id__exact={task.pk}"
         return format_html('{}<p><a href="{}">All {} steps</a></p>', table, url, task.head_seq)
+
+
+def task_link(task: Task) -> SafeString:
+    """By its agent, which says more than its number."""
+    return _link("executor_task", task.pk, str(task.agent_version))
 
 
 class FunctionFilter(admin.SimpleListFilter):

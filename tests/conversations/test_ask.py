@@ -188,6 +188,22 @@ Agent.objects.get_or_create(name="asking", defaults=dict(title="Asking", provide
             ("question", "decided"),
         ]
 
+    def test_tells_what_other_agents_do_and_ask(self, site: Site, asking: ModelServer) -> None:
+        asking.script(
+            [
+                Answer(calls=(Call("delegate", {"agent": "asking", "task": "Work it out."}),)),
+                Answer(calls=(Call("calculate", {"expression": "6*7"}),)),
+                Answer("It is 42."),
+                Answer("They say 42."),
+            ]
+        )
+        done = manage(site.data, "ask", "Work it out", "--agent", "asking", "--yes")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip() == "They say 42."
+        told = [line.strip() for line in done.stderr.splitlines()]
+        began, ended = told.index("Asking · began"), told.index("Asking · done")
+        assert began < told.index("Asking: May “Calculate” run?") < ended
+
     def test_lets_who_sits_at_the_terminal_decide(self, site: Site, asking: ModelServer) -> None:
         question = Call("ask_user", {"question": "Which?", "choices": ["red", "blue"]})
         asking.script([Answer(calls=(Call("calculate", {"expression": "6*7"}), question)), Answer("There you are.")])

@@ -218,6 +218,37 @@ def test_the_use_of_an_answer_holds_that_of_other_agents(given: Turn) -> None:
     assert dict(view.use.facts)["of other agents"] == "15 tokens · $0.25"
 
 
+def test_the_use_of_a_conversation_holds_that_of_other_agents(given: Turn, as_alice: Client) -> None:
+    answer(below(given.task, "task"), "Done.")
+    answer(given.task, "Good.")
+    page = BeautifulSoup(
+        as_alice.get(reverse("conversation_usage", args=[given.conversation_id])).content, "html.parser"
+    )
+    assert [" ".join(row.get_text(" ").split()) for row in page.select(".use-facts > div")][:2] == [
+        "Answers 3",
+        "Input 20",
+    ]
+    page = BeautifulSoup(as_alice.get(reverse("usage")).content, "html.parser")
+    (row,) = page.find("a", href=given.conversation.get_absolute_url()).find_parents("tr")  # type: ignore[union-attr]
+    assert row.get_text(" ").split()[2:5] == ["3", "20", "10"]
+
+
+def test_the_document_of_a_task_names_those_above_and_below(given: Turn, as_alice: Client) -> None:
+    child = below(given.task, "task")
+    document = as_alice.get(reverse("task_json", args=[given.task_id])).json()
+    assert document["steps"][1]["tasks"] == [
+        {"id": str(child.pk), "name": "", "agent": "Demo", "status": "queued", "after": [], "tasks": []}
+    ]
+    document = as_alice.get(reverse("task_json", args=[child.pk])).json()
+    assert document["task"]["parent"] == {"task": str(given.task_id), "call_id": "call-2", "name": "task"}
+
+
+def test_the_page_of_a_task_below_says_what_it_was_given_and_for_what(given: Turn, as_alice: Client) -> None:
+    page = BeautifulSoup(as_alice.get(page_of(below(given.task, "task"))).content, "html.parser")
+    assert page.select_one(".said .bubble").text == "Do task."  # type: ignore[union-attr]
+    assert page.select(f".stop-note a[href='{page_of(given.task)}']")
+
+
 def test_pages_of_tasks_that_gave_nothing_ask_nothing_about_others(alice: User, demo: Agent) -> None:
     turn = actions.send(alice, demo, "Hello")
     answer(turn.task, "Hello.")

@@ -34,6 +34,7 @@ from executor.models import (
     Task,
     Worker,
 )
+from executor.sub_tasks import give
 from tests.conftest import make_user
 from tools.core.context import NewFile
 from tools.models import McpServer
@@ -502,3 +503,17 @@ def test_admin_says_of_a_call_that_its_result_came_from_the_cache(as_dora: Clien
     assert "Made at 2026-03-01" in page(as_dora, "executor_step_change", step.pk)
     task.steps.filter(pk=step.pk).update(ended_at=Now())
     assert "from cache" in page(as_dora, "executor_task_change", task.pk)
+
+
+def test_tasks_that_agents_give_to_others_lead_to_each_other(as_dora: Client, dora: User, demo: Agent) -> None:
+    task, _ = create_task(dora, demo.current_version(), user_message("Go."))
+    give(task, "call", [{"id": "sun", "agent": "demo", "task": "Look.", "after": []}])
+    child = Task.objects.get(parent=task)
+    listed = as_dora.get(reverse("admin:executor_task_changelist")).content.decode()
+    above, below = (reverse("admin:executor_task_change", args=[each.pk]) for each in (task, child))
+    given = f"{reverse('admin:executor_task_changelist')}?parent__id__exact={task.pk}"
+    assert f'part of <a href="{above}">' in listed
+    assert f'gave <a href="{given}">1</a>' in listed
+    assert as_dora.get(given).context["cl"].queryset.get() == child
+    assert f'<a href="{below}">' in as_dora.get(above).content.decode()
+    assert f'<a href="{above}">' in as_dora.get(below).content.decode()

@@ -27,7 +27,7 @@ from conversations.branches import NotNow
 from conversations.forms import MessageForm
 from conversations.models import Conversation, Turn
 from conversations.present import StepView, answer_text
-from conversations.terminal import Cards, as_json
+from conversations.terminal import Cards, Others, all_below, as_json, decisions_of, of_others
 from conversations.words import clock
 from executor.actions import stop
 from executor.models import Agent, Status, Step, Task, Worker
@@ -92,6 +92,7 @@ class Command(BaseCommand):
         agent = _agent(user, options["agent"], conversation)
         self._quiet: bool = options["json"]
         self._steps = _Steps(self._note)
+        self._others = Others(self._note)
         policy = "yes" if options["yes"] else "no" if options["no"] else ""
         self._cards = Cards(user, self._note, policy, quiet=self._quiet)
         began = time.monotonic()
@@ -125,9 +126,11 @@ class Command(BaseCommand):
             except Task.DoesNotExist as error:
                 raise CommandError(GONE, returncode=FAILED) from error
             self._steps.look(task)
+            if status == Status.AWAITING or task.status == Status.AWAITING:
+                self._others.look(task)
             if not task.is_active or time.monotonic() >= until:
                 return task
-            if task.status == Status.WAITING:
+            if task.status in (Status.WAITING, Status.AWAITING):
                 self._cards.look(task)
             if task.status != status:
                 status = task.status
@@ -181,7 +184,8 @@ class Command(BaseCommand):
                 _step(step, [pk for pk, call in made.items() if step.call_id and call == step.call_id])
                 for step in task.steps.order_by("seq")
             ],
-            "decisions": [as_json(decision) for decision in task.decisions.select_related("step").order_by("pk")],
+            "tasks": [of_others(other) for other in all_below(task)],
+            "decisions": [as_json(decision) for decision in decisions_of(task).select_related("step").order_by("pk")],
             "files": files,
             "answer": answer,
             "error": {"kind": task.error_kind, "message": task.error, "hint": task.error_hint} if task.error else None,
