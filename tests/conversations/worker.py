@@ -71,7 +71,7 @@ def fail(task: Task, sentence: str) -> None:
 
 
 class Work:
-    """One acquisition of a task. Each method does what executor/run.py does at that point."""
+    """One acquisition of a task. Each method does what the worker (executor/recorder.py) does at that point."""
 
     def __init__(self, journal: Journal) -> None:
         self.journal = journal

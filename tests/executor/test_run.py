@@ -249,7 +249,7 @@ def test_what_comes_when_the_task_is_about_to_end_changes_nothing(
     async def meanwhile(run: Run) -> None:
         await reach(last_word)
         last_word.released.set()
-        while run._asking:  # noqa: ASYNC110
+        while run._recorder.asking:  # noqa: ASYNC110
             await asyncio.sleep(0)
         with busy_database_threads():  # The answer is being written, the end has to wait.
             await until(lambda: run._closing)
