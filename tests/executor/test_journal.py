@@ -193,6 +193,7 @@ LATE = {
     "release": lambda journal, seq, one: journal.release(),
     "make_sure": lambda journal, seq, one: woken(journal).make_sure(),
     "take_in": lambda journal, seq, one: journal.take_in(),
+    "give": lambda journal, seq, one: journal.give({one.id: "late"}),
     "accept": lambda journal, seq, one: journal.accept(seq, "late"),
     "take_up_model": lambda journal, seq, one: left_behind(journal, seq).take_up_model(),
     "finish_compaction": lambda journal, seq, one: journal.finish_compaction(seq, late_answer(), Covers(None, 0)),
