@@ -231,6 +231,20 @@ function start() {
     nameRetries();
   });
 
+  // --- Tasks to choose from ---
+
+  const tasks = document.getElementById("tasks-link");
+  agent.addEventListener("change", () => {
+    const url = new URL(tasks.href);
+    url.searchParams.set("agent", agent.value);
+    tasks.href = url;
+  });
+  text.addEventListener("input", function load() {
+    if (!text.value.startsWith("/")) return;
+    text.removeEventListener("input", load);
+    import(tasks.dataset.script);
+  });
+
   // --- Who is asked when a message is tried again ---
 
   function nameRetries() {

@@ -1,5 +1,6 @@
 // A “/” at the beginning of an empty message offers the tasks that can be started. The list works by keyboard and touch,
 // and gets shorter as one types. Choosing one leads to its form; without this script the link beside the agent does.
+// composer.js loads it with the first “/”.
 
 const form = document.getElementById("composer");
 
@@ -88,11 +89,7 @@ function start() {
 
   text.setAttribute("aria-autocomplete", "list");
   text.setAttribute("aria-controls", list.id);
-  agent.addEventListener("change", () => {
-    const url = new URL(link.href);
-    url.searchParams.set("agent", agent.value);
-    link.href = url;
-  });
+  offer(); // What was typed by now.
 }
 
-if (form) start();
+start();
