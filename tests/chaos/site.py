@@ -110,7 +110,7 @@ class Site(Up):
         """Another worker process of this site, which nobody supervises: use it in a `with`, and end it."""
         command = [sys.executable, "-m", "celery", "-A", "agentsite", "--quiet", "--skip-checks", "worker"]
         command += ["--without-gossip", "--without-mingle", "--hostname", "second@%h"]
-        return subprocess.Popen(command, cwd=ROOT, env=environment(self.data), stderr=subprocess.DEVNULL)
+        return subprocess.Popen(command, cwd=ROOT, env=environment(self.data, **self.more), stderr=subprocess.DEVNULL)
 
     def wait_for_another(self, name: str, than: int) -> None:
         """Return as soon as `up` has started the process anew."""
