@@ -32,11 +32,11 @@ class DecisionAdmin(ReviewedAdmin):
     ordering = ("-pk",)
     actions = None
     fieldsets = (
-        (None, {"fields": ("state", "kind", "about", "person", "task_link")}),
+        (None, {"fields": ("state", "kind", "about", "asker", "person", "task_link")}),
         ("Asked", {"fields": ("asked", "limit", "created_at", "expires_at")}),
         ("Decided", {"fields": ("choice", "changed", "said", "who", "decided_at", "consumed_at")}),
     )
-    readonly_fields = ("state", "about", "person", "task_link", "asked", "limit", "changed", "said", "who")
+    readonly_fields = ("state", "about", "asker", "person", "task_link", "asked", "limit", "changed", "said", "who")
 
     def owner(self, obj: Decision) -> User:
         return obj.task.user
@@ -53,6 +53,11 @@ class DecisionAdmin(ReviewedAdmin):
     @admin.display(description="about", ordering="step__name")
     def about(self, decision: Decision) -> str:
         return decision.step.name if decision.step else "the task"
+
+    @admin.display(description="asked by")
+    def asker(self, decision: Decision) -> str:
+        task = decision.task
+        return f"{task.agent_version}, for {task.parent.agent_version}" if task.parent else str(task.agent_version)
 
     @admin.display(description="whose", ordering="task__user__username")
     def person(self, decision: Decision) -> str:

@@ -517,3 +517,8 @@ def test_tasks_that_agents_give_to_others_lead_to_each_other(as_dora: Client, do
     assert as_dora.get(given).context["cl"].queryset.get() == child
     assert f'<a href="{below}">' in as_dora.get(above).content.decode()
     assert f'<a href="{above}">' in as_dora.get(below).content.decode()
+    asked = Decision.objects.create(task=child, kind=Decision.Kind.QUESTION)
+    assert (
+        "Demo v1, for Demo v1"
+        in as_dora.get(reverse("admin:executor_decision_change", args=[asked.pk])).content.decode()
+    )
