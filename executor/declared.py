@@ -161,7 +161,8 @@ def in_words(cls: type[TaskExecutor], given: Mapping[str, Any]) -> str:
     for asked in cls.asks_for():
         if asked.name in given:
             said = _shown(given[asked.name])
-            lines.append(f"{asked.title}:\n{said}" if "\n" in said else f"{asked.title}: {said}")
+            title = asked.title if asked.title.endswith("?") else f"{asked.title}:"
+            lines.append(f"{title}\n{said}" if "\n" in said else f"{title} {said}")
     return "\n".join(lines)
 
 

@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -26,6 +27,7 @@ from executor.lease import deadline_from_now
 from executor.models import ACTIVE, Agent, Status, Step, Task
 from executor.money import dollars
 from executor.stored import clean, clean_json
+from users.models import User
 
 #: How deep tasks may be given on, how many one task may give, and how many there may be below the one at the top.
 MAX_DEPTH = 3
@@ -37,6 +39,9 @@ DEPENDENCY = "dependency"
 NOT_BEGUN = "It was not begun: a task that it needs did not succeed."
 _REACHED = "It and the tasks that were given for it reached the limit of {}."
 _RESULTS = "\n\nWhat the tasks before this one came up with:\n"
+
+
+NOBODY: Mapping[str, UUID] = MappingProxyType({})
 
 
 class CannotGive(Exception):
@@ -52,48 +57,60 @@ class BudgetUsedUp(TaskExecutionError):
 def give(parent: Task, call_id: str, wanted: Sequence[Mapping[str, Any]]) -> None:
     """Make the tasks of one call: each has an `id`, the name of an `agent`, what it is to do (`task`), and in `after`
     the ids of those that have to succeed before. Within a transaction. Raises CannotGive, and nothing is made then."""
-    versions = _checked(parent, wanted)
-    made: dict[str, Task] = {}
-    for entry in wanted:
-        made[entry["id"]] = Task.objects.create(
-            user_id=parent.user_id,
-            agent_version=versions[entry["agent"]],
-            parent=parent,
-            parent_call=call_id,
-            root_id=parent.root_id or parent.pk,
-            thread=parent.thread,
-            name=clean(entry["id"])[:60],
-            input=clean_json(message_to_json(user_message(entry["task"]))),
-            status=Status.AWAITING if entry["after"] else Status.QUEUED,
-        )
-    for entry in wanted:
-        made[entry["id"]].awaits.set([made[name] for name in entry["after"]])
-        if not entry["after"]:
-            transaction.on_commit(partial(wake, made[entry["id"]].pk))
-
-
-def _checked(parent: Task, wanted: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The versions of the agents. Raises CannotGive."""
     if not wanted:
         raise CannotGive("There is no task to give.")
     ids = [entry["id"] for entry in wanted]
     if len(set(ids)) < len(ids):
         raise CannotGive("Two tasks have the same id.")
-    for entry in wanted:
-        if unknown := set(entry["after"]) - set(ids):
-            raise CannotGive(f"{entry['id']} comes after {', '.join(sorted(unknown))}, which is not among the tasks.")
-    if _has_circle({entry["id"]: set(entry["after"]) for entry in wanted}):
-        raise CannotGive("The tasks wait for each other in a circle.")
+    if problem := order_problem({entry["id"]: set(entry["after"]) for entry in wanted}):
+        raise CannotGive(problem)
     if _depth(parent) >= MAX_DEPTH:
         raise CannotGive(f"Tasks are given on {MAX_DEPTH} times at most. Do this one yourself.")
     if parent.sub_tasks.count() + len(wanted) > MAX_GIVEN:
         raise CannotGive(f"One task gives {MAX_GIVEN} others at most. Do the rest yourself.")
-    if Task.objects.filter(root=parent.root_id or parent.pk).count() + len(wanted) > MAX_BELOW:
+    root = parent.root_id or parent.pk
+    if Task.objects.filter(root=root).count() + len(wanted) > MAX_BELOW:
         raise CannotGive(f"There are {MAX_BELOW} tasks at most below one. Do the rest yourself.")
-    agents = {agent.name: agent for agent in Agent.objects.usable_by(parent.user)}
+    make(parent.user, call_id, wanted, parent=parent, root_id=root, thread=parent.thread)
+
+
+def make(
+    user: User, call_id: str, wanted: Sequence[Mapping[str, Any]], known: Mapping[str, UUID] = NOBODY, **more: Any
+) -> dict[str, Task]:
+    """The tasks that belong together by `call_id`, by their ids. Those that they come after may be `known` already.
+    Within a transaction. Raises CannotGive."""
+    agents = {agent.name: agent for agent in Agent.objects.usable_by(user)}
     if missing := sorted({entry["agent"] for entry in wanted} - set(agents)):
         raise CannotGive(f"There is no agent {', '.join(missing)}. There are: {', '.join(sorted(agents))}.")
-    return {name: agents[name].current_version() for name in {entry["agent"] for entry in wanted}}
+    made = {
+        entry["id"]: Task.objects.create(
+            user=user,
+            agent_version=agents[entry["agent"]].current_version(),
+            parent_call=call_id,
+            name=clean(entry["id"])[:60],
+            input=clean_json(message_to_json(user_message(entry["task"]))),
+            status=Status.AWAITING if entry["after"] else Status.QUEUED,
+            **more,
+        )
+        for entry in wanted
+    }
+    ids: dict[str, Any] = {**known, **{name: task.pk for name, task in made.items()}}
+    for entry in wanted:
+        task = made[entry["id"]]
+        task.awaits.set([ids[name] for name in entry["after"]])
+        if not entry["after"]:
+            transaction.on_commit(partial(wake, task.pk))
+        elif not known.keys().isdisjoint(entry["after"]):  # They may be over by now.
+            _settle(Task.objects.select_for_update().get(pk=task.pk))
+    return made
+
+
+def order_problem(after: Mapping[str, set[str]]) -> str:
+    """Why tasks that come `after` others can never all begin, a sentence; "" if they can."""
+    for name, before in after.items():
+        if unknown := before - after.keys():
+            return f"{name} comes after {', '.join(sorted(unknown))}, which is not among the tasks."
+    return "The tasks wait for each other in a circle." if _has_circle(after) else ""
 
 
 def _has_circle(after: Mapping[str, set[str]]) -> bool:
@@ -124,18 +141,22 @@ def report(task: Task) -> None:
 
 
 def _settle_awaiting(task: Task) -> None:
-    """Begin those that awaited it, if all that they await are done; do not if one of these is not."""
     for waiting in Task.objects.select_for_update().filter(awaits=task.pk, status=Status.AWAITING).order_by("pk"):
-        before = list(waiting.awaits.order_by("pk"))
-        if any(other.status not in (*ACTIVE, Status.DONE) for other in before):
-            ended = {"status": Status.STOPPED, "stop_reason": DEPENDENCY, "error": NOT_BEGUN, "ended_at": Now()}
-            Task.objects.filter(pk=waiting.pk).update(**ended)
-            _settle_awaiting(waiting)
-        elif not any(other.is_active for other in before):
-            results = "\n".join(f"{other.name}: {outcome(other)}" for other in before)
-            told = clean_json(message_to_json(user_message(waiting.text + _RESULTS + results)))
-            Task.objects.filter(pk=waiting.pk).update(status=Status.QUEUED, input=told)
-            transaction.on_commit(partial(wake, waiting.pk))
+        _settle(waiting)
+
+
+def _settle(waiting: Task) -> None:
+    """Begin a task that awaits others, if all of these are done; do not if one of them is not."""
+    before = list(waiting.awaits.order_by("pk"))
+    if any(other.status not in (*ACTIVE, Status.DONE) for other in before):
+        ended = {"status": Status.STOPPED, "stop_reason": DEPENDENCY, "error": NOT_BEGUN, "ended_at": Now()}
+        Task.objects.filter(pk=waiting.pk).update(**ended)
+        _settle_awaiting(waiting)
+    elif not any(other.is_active for other in before):
+        results = "\n".join(f"{other.name}: {outcome(other)}" for other in before)
+        told = clean_json(message_to_json(user_message(waiting.text + _RESULTS + results)))
+        Task.objects.filter(pk=waiting.pk).update(status=Status.QUEUED, input=told)
+        transaction.on_commit(partial(wake, waiting.pk))
 
 
 def answer(parent: Task, call_id: str) -> None:
@@ -170,7 +191,7 @@ def _let_go_on(parent: Task) -> None:
 
 def outcome(task: Task) -> str:
     """What came of a task that is over, in words for the model that gave it."""
-    said = _last_words(task)
+    said = last_words(task)
     match task.status:
         case Status.DONE:
             return said or "It is done, and said nothing."
@@ -180,7 +201,7 @@ def outcome(task: Task) -> str:
             return f"It failed: {task.error}"
 
 
-def _last_words(task: Task) -> str:
+def last_words(task: Task) -> str:
     said = task.steps.filter(kind__in=(Step.Kind.NOTE, Step.Kind.MODEL)).exclude(text="").order_by("-seq").first()
     return said.text if said else ""
 

@@ -40,13 +40,14 @@ from executor.core.validation import ResponseInvalid, answer_problems, parse_ans
 
 @dataclass(frozen=True, slots=True)
 class AgentTask:
-    """Work for an agent, by name, as plain data for code that plans such work. Nothing here runs it: the worker's tasks
-    are rows (executor.models.Task)."""
+    """Work for an agent, by name, as plain data: the plans of executor/orchestrator.py are made of these. `after` names
+    the tasks whose results it needs."""
 
     task_id: str
     instruction: str
     agent: str = ""
     context: Mapping[str, Any] = field(default_factory=dict)
+    after: tuple[str, ...] = ()
 
 
 class ExecutionStatus(enum.StrEnum):

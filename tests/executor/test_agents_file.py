@@ -222,7 +222,10 @@ class TestMistakes:
             ("fallback: [x]", '.fallback: must be the name of an agent, not ["x"].'),
             ("fallback: helper", ".fallback: helper → helper goes round in a circle. Leave one of them out."),
             ("parameters: {pause: 11}", ".parameters.pause: pause must be a number from 0 to 10, not 11."),
-            ("parameters: {effort: low}", ".parameters.effort: There is no parameter 'effort'. Use: context_window, pause."),
+            (
+                "parameters: {effort: low}",
+                ".parameters.effort: There is no parameter 'effort'. Use: context_window, pause.",
+            ),
         ],
     )
     def test_name_file_line_and_field(self, file: Path, line: str, mistake: str) -> None:
