@@ -1,4 +1,4 @@
-"""How agents give work to other agents, and find out which there are."""
+"""How agents give work to other agents, start declared tasks, and find out which there are."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from executor.models import Agent
+from executor.declared import offered_to
+from executor.models import Agent, Task
 from tools.core.context import Context
 from tools.core.function import function
 from users.models import User
@@ -29,6 +30,35 @@ def list_agents(context: Context) -> list[dict[str, str]]:
         {"name": agent.name, "title": agent.title, "what_for": agent.description}
         for agent in Agent.objects.usable_by(user)
     ]
+
+
+@function(effect="read")
+def list_tasks(context: Context) -> list[dict[str, Any]]:
+    """List the declared tasks that can be started with start_task: well-tried work in named steps. Prefer one of them
+    to doing the same by yourself."""
+    own = Task.objects.select_related("user", "agent_version__agent").filter(pk=context.task_id).first()
+    if own is None or own.agent_version.agent is None:
+        return []
+    return [
+        {"name": one.name, "title": one.title, "what_for": one.description, "inputs": one.declaration.get("inputs", [])}
+        for one in offered_to(own.user, own.agent_version.agent)
+    ]
+
+
+@function(effect="read", answered_by="tasks")
+def start_task(task: str, inputs: dict[str, Any]) -> list[dict[str, Any]]:
+    """Start a declared task and wait for what it comes up with.
+
+    Ask the person for inputs that you do not know; never make them up.
+
+    Args:
+        task: The name of the task, as list_tasks tells it.
+        inputs: What the task asks for, by the names that list_tasks tells.
+
+    Returns:
+        What the task came up with, or why it did not.
+    """
+    return [{"id": "task", "declared": task, "data": inputs, "after": []}]
 
 
 @function(effect="read", answered_by="tasks")

@@ -22,6 +22,7 @@ from django.db.models.functions import Now
 from executor.core.errors import LimitReached, TaskExecutionError
 from executor.core.messages import message_to_json
 from executor.core.messages import user as user_message
+from executor.declared import class_for, in_words, offered_to, read_given
 from executor.hints import notify_soon, wake
 from executor.lease import deadline_from_now
 from executor.models import ACTIVE, Agent, Status, Step, Task
@@ -56,7 +57,8 @@ class BudgetUsedUp(TaskExecutionError):
 
 def give(parent: Task, call_id: str, wanted: Sequence[Mapping[str, Any]]) -> None:
     """Make the tasks of one call: each has an `id`, the name of an `agent`, what it is to do (`task`), and in `after`
-    the ids of those that have to succeed before. Within a transaction. Raises CannotGive, and nothing is made then."""
+    the ids of those that have to succeed before; one that is `declared`, by name, has its `data` instead. Within a
+    transaction. Raises CannotGive, and nothing is made then."""
     if not wanted:
         raise CannotGive("There is no task to give.")
     ids = [entry["id"] for entry in wanted]
@@ -80,16 +82,15 @@ def make(
     """The tasks that belong together by `call_id`, by their ids. Those that they come after may be `known` already.
     Within a transaction. Raises CannotGive."""
     agents = {agent.name: agent for agent in Agent.objects.usable_by(user)}
-    if missing := sorted({entry["agent"] for entry in wanted} - set(agents)):
+    if missing := sorted({entry["agent"] for entry in wanted if "declared" not in entry} - set(agents)):
         raise CannotGive(f"There is no agent {', '.join(missing)}. There are: {', '.join(sorted(agents))}.")
     made = {
         entry["id"]: Task.objects.create(
             user=user,
-            agent_version=agents[entry["agent"]].current_version(),
             parent_call=call_id,
             name=clean(entry["id"])[:60],
-            input=clean_json(message_to_json(user_message(entry["task"]))),
             status=Status.AWAITING if entry["after"] else Status.QUEUED,
+            **(_declared(user, entry, more) if "declared" in entry else _told(entry, agents)),
             **more,
         )
         for entry in wanted
@@ -103,6 +104,29 @@ def make(
         elif not known.keys().isdisjoint(entry["after"]):  # They may be over by now.
             _settle(Task.objects.select_for_update().get(pk=task.pk))
     return made
+
+
+def _told(entry: Mapping[str, Any], agents: Mapping[str, Agent]) -> dict[str, Any]:
+    said = clean_json(message_to_json(user_message(entry["task"])))
+    return {"agent_version": agents[entry["agent"]].current_version(), "input": said}
+
+
+def _declared(user: User, entry: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a declared task, by the agent of the task that gives it unless it has one of its own."""
+    agent = more["parent"].agent_version.agent
+    offered = {one.name: one for one in offered_to(user, agent)} if agent else {}
+    if not (declared := offered.get(entry["declared"])):
+        there = f"There are: {', '.join(sorted(offered))}." if offered else "There are none."
+        raise CannotGive(f"There is no task {entry['declared']} that can be started. {there}")
+    version = declared.current_version()
+    try:
+        cls = class_for(version)
+        data = read_given(cls, entry["data"])
+    except TaskExecutionError as error:
+        raise CannotGive(error.message) from error
+    said = clean_json(message_to_json(user_message(in_words(cls, data))))
+    worker = (declared.agent or agent).current_version()
+    return {"agent_version": worker, "input": said, "declared": version, "data": clean_json(data)}
 
 
 def order_problem(after: Mapping[str, set[str]]) -> str:

@@ -120,10 +120,10 @@ def test_a_stop_ends_what_was_begun(
     start_worker: StartWorker,  # noqa: F811
 ) -> None:
     hold = Hold()
-    agent("writer", scripted(say("It", hold), say("It pulls.")))
+    agent("writer", scripted(say("It", hold)))
     agent("editor", scripted())
     start_worker()
-    orchestrator = ProjectOrchestrator(alice, PLAN)
+    orchestrator = ProjectOrchestrator(alice, (PLAN[0], AgentTask("tides", "Explain.", "editor", after=("sun",))))
 
     async def begin_and_stop() -> Any:
         running = asyncio.create_task(orchestrator.execute_all())

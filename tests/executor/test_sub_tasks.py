@@ -12,7 +12,7 @@ from executor import actions, decisions, sub_tasks
 from executor.core.errors import LLMError
 from executor.core.messages import Message, user
 from executor.journal import Journal
-from executor.models import ACTIVE, Agent, Decision, Status, Step, Task
+from executor.models import ACTIVE, Agent, Decision, DeclaredTask, Status, Step, Task
 from tests.executor.conftest import MakeScript, MakeTask, claimed, in_threads
 from tests.executor.scripted import Script, call, say
 from tests.executor.test_run import execute
@@ -256,3 +256,60 @@ def test_a_task_whose_others_were_deleted_goes_on(make_task: MakeTask, scripted:
     assert sub_tasks.find_forgotten() == 1
     assert run(task) == Status.DONE
     assert told(script.asked[1]) == ("The tasks were deleted.", True)
+
+
+# --- declared tasks --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def essay() -> DeclaredTask:
+    steps = [{"id": "text", "name": "Text", "instruction": "Write it.", "required_info": ["topic"]}]
+    inputs = [{"name": "topic", "label": "Topic", "kind": "text"}]
+    declaration = {"name": "essay", "title": "Essay", "inputs": inputs, "steps": steps}
+    return DeclaredTask.objects.create(name="essay", title="Essay", declaration=declaration)
+
+
+def test_an_agent_starts_a_declared_task_and_is_told_what_it_came_up_with(
+    make_task: MakeTask, scripted: MakeScript, essay: DeclaredTask
+) -> None:
+    script = scripted(
+        say(call("list_tasks")),
+        say(call("start_task", task="essay", inputs={"topic": "Tides"})),
+        say("They rise and fall."),
+        say("Here it is."),
+    )
+    task = make_task("Go.", script)
+    assert run(task) == Status.AWAITING
+    listed = json.loads(told(script.asked[1])[0])
+    assert [(one["name"], one["inputs"][0]["name"]) for one in listed] == [("essay", "topic")]
+    child = below(task)
+    assert (child.declared, child.data, child.text) == (
+        essay.current_version(),
+        {"topic": "Tides"},
+        "/essay\nTopic: Tides",
+    )
+    assert run(child) == Status.DONE
+    assert run(task) == Status.DONE
+    assert told(script.asked[3]) == ("They rise and fall.", False)
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs", "sentence"),
+    [
+        ("poem", {}, "There is no task poem that can be started. There are: essay."),
+        ("essay", {}, "“Topic” is missing."),
+    ],
+)
+def test_a_declared_task_that_cannot_be_started_is_told_to_the_model(
+    make_task: MakeTask,
+    scripted: MakeScript,
+    essay: DeclaredTask,
+    name: str,
+    inputs: dict[str, Any],
+    sentence: str,
+) -> None:
+    script = scripted(say(call("start_task", task=name, inputs=inputs)), say("A pity."))
+    task = make_task("Go.", script)
+    assert run(task) == Status.DONE
+    assert told(script.asked[1]) == (sentence, True)
+    assert not Task.objects.filter(parent=task).exists()
