@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 @pytest.fixture
 def tides(alice: User, demo: Agent) -> Turn:
     """A report on tides that waits."""
-    turn = actions.send(alice, demo, "/tides\nWhich place?: Brest")
+    turn = actions.send(alice, demo, "/tides\nWhich place? Brest")
     make_declared(turn)
     return turn
 
@@ -137,7 +137,7 @@ def test_a_form_that_is_sent_twice_makes_one_turn_of_a_new_conversation(
     turn = Turn.objects.get()
     assert first.headers["Location"] == again.headers["Location"] == f"/c/{turn.conversation_id}/#turn-{turn.pk}"
     assert turn.task.data == {"place": "Brest", "days": 3, "unit": "metres", "moon": True}
-    assert turn.text == turn.task.text == "/tides\nWhich place?: Brest\nDays: 3\nUnit: metres\nWith the moon: yes"
+    assert turn.text == turn.task.text == "/tides\nWhich place? Brest\nDays: 3\nUnit: metres\nWith the moon: yes"
     assert turn.conversation.title == "Report on tides"
 
 

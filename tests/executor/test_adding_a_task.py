@@ -26,7 +26,7 @@ from tests.executor.scripted import say
 PAGE = (ROOT / "docs" / "adding-a-task.md").read_text()
 README = (ROOT / "README.md").read_text()
 (YAML,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
-CODE, TEST = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+CODE, PLAN, TEST = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
 def run(folder: Path, line: str) -> subprocess.CompletedProcess[str]:

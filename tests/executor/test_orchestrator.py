@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -11,11 +12,12 @@ from django.db import connections
 
 from executor.core.errors import LLMError
 from executor.core.executor import AgentTask, ExecutionStatus
-from executor.models import Status, Task
+from executor.models import Agent, Status, Task
 from executor.orchestrator import ProjectOrchestrator
 from executor.sub_tasks import NOT_BEGUN
 from tests.executor.conftest import MakeScript, MakeTask
 from tests.executor.scripted import Hold, say
+from tests.executor.test_adding_a_task import PLAN as PAGE_PLAN
 from tests.executor.test_sub_tasks import agent
 from tests.executor.test_worker import StartWorker, start_worker  # noqa: F401
 from users.models import User
@@ -159,3 +161,16 @@ def test_who_is_not_there_is_named(alice: User) -> None:
         wait_for(ProjectOrchestrator(alice, PLAN).execute_task("wind"))
     with pytest.raises(LookupError, match="There is no agent writer"):
         wait_for(ProjectOrchestrator(alice, PLAN).execute_task("sun"))
+
+
+def test_the_plan_of_the_page_works_as_printed(
+    alice: User,
+    demo: Agent,
+    capsys: pytest.CaptureFixture[str],
+    start_worker: StartWorker,  # noqa: F811
+) -> None:
+    start_worker()
+    printed = compile(PAGE_PLAN, "the page", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    wait_for(eval(printed, {"user": alice}))
+    assert capsys.readouterr().out.startswith("done ")
+    assert [task.status for task in Task.objects.filter(user=alice)] == [Status.DONE] * 2
