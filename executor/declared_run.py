@@ -22,6 +22,8 @@ from executor.declared_journal import DeclaredJournal
 from executor.lease import LeaseLost
 from executor.models import Decision, Step
 from executor.threads import run_in_thread
+from executor.toolset import Toolset
+from tools.core.function import ToolSpec
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -29,6 +31,27 @@ T = TypeVar("T")
 
 class RecordLost(BaseException):
     """Nothing can be written down any more; `__cause__` says why. No error of the task: handlers let it through."""
+
+
+class RecordedTools:
+    """The functions of a step. That what they did cannot be written down is no failure of the step, which would begin
+    it anew."""
+
+    def __init__(self, toolset: Toolset) -> None:
+        self.toolset = toolset
+
+    @property
+    def specs(self) -> list[ToolSpec]:
+        return self.toolset.specs
+
+    def must_wait(self, call: ToolCall) -> bool:
+        return self.toolset.must_wait(call)
+
+    async def run(self, call: ToolCall) -> ToolFinished:
+        try:
+            return await self.toolset.run(call)
+        except (LeaseLost, DatabaseError) as error:
+            raise RecordLost from error
 
 
 class RowRecord:

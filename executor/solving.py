@@ -33,7 +33,7 @@ from executor.credentials import Credentials, KeyMissing, accepted, credentials,
 from executor.database import in_database
 from executor.declared import class_for
 from executor.declared_journal import DeclaredJournal
-from executor.declared_run import RecordLost, RowRecord
+from executor.declared_run import RecordedTools, RecordLost, RowRecord
 from executor.journal import Journal, Source
 from executor.models import Agent
 from executor.recorder import Recorder, Steered
@@ -90,7 +90,8 @@ class Solving:
                 kept = await self._recorder.take_up(llm)
                 await self._recorder.follow(summarise(llm, messages, kept), journal.spent, toolset)
             elif isinstance(journal, DeclaredJournal):
-                await self._work_through(journal, Worker(llm, toolset, journal.config.instructions), agreements)
+                own = Worker(llm, RecordedTools(toolset), journal.config.instructions)
+                await self._work_through(journal, own, agreements)
             else:
                 await self._converse(TaskSolver(llm, toolset, limits=journal.limits), told, toolset)
         except BaseException as error:
@@ -151,18 +152,18 @@ class Solving:
 
     async def _work_through(self, journal: DeclaredJournal, own: Worker, agreements: Agreements) -> None:
         """The steps of a declared task that are not finished, and what it says in the end."""
-        spent, toolset, source, used = journal.spent, own.tools, journal.source, self._used
+        spent, tools, source, used = journal.spent, own.tools, journal.source, self._used
 
         async def hire(step: TaskStep) -> Worker:
-            nonlocal toolset
+            nonlocal tools
             journal.source, self._used, self._recorder.llm = source, used, own.llm
             who = await self._hired(step, own, agreements)
-            toolset = who.tools
+            tools = who.tools
             return who
 
         async def note(event: LoopEvent) -> None:
-            assert isinstance(toolset, Toolset)
-            await self._recorder.record(event, spent, toolset)
+            assert isinstance(tools, RecordedTools)
+            await self._recorder.record(event, spent, tools.toolset)
 
         record = RowRecord(journal, spent, note, self._recorder.take_up, self._boundary, self._recorder.close_step)
         assert journal.task.declared is not None
@@ -189,7 +190,7 @@ class Solving:
             llm, self._used = await in_database(_llm, journal, source)
             self._asks(source, llm)
         config = replace(source.config, functions=step.functions) if step.functions else source.config
-        return Worker(llm, self._toolset(config, agreements), source.config.instructions)
+        return Worker(llm, RecordedTools(self._toolset(config, agreements)), source.config.instructions)
 
 
 def _what_stands(journal: Journal, source: Source) -> tuple[Agreements, Told, BaseLlm, Credentials]:

@@ -29,7 +29,7 @@ class Survey(TaskExecutor):
     pause = 0
     task_steps = (
         TaskStep("plan", "Plan", "Make a plan.", required_info=("topic",)),
-        TaskStep("ask", "Ask", "Find out.", functions=("look", "order")),
+        TaskStep("ask", "Ask", "Find out.", functions=("look", "order", "keep")),
         TaskStep("gather", "Gather"),
         TaskStep("check", "Check", retries=0),
         TaskStep("report", "Report", "Write the report."),

@@ -8,6 +8,8 @@ from importlib import import_module
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Group
+from django.db import OperationalError
 
 from executor import actions, decisions
 from executor.core.errors import LLMError, TaskExecutionError
@@ -19,7 +21,7 @@ from executor.models import Agent, Decision, DeclaredTask, Status, Step, Task
 from executor.run import Interruption, Run
 from executor.told import transcript
 from tests.executor import declared_for_tests
-from tests.executor.conftest import MakeScript, MakeTask, claimed, taken_over
+from tests.executor.conftest import MakeScript, MakeTask, claimed, taken_over, watched_database_threads
 from tests.executor.scripted import Script, call, say
 from tests.executor.test_run import execute, until
 from tests.fakes.model_server import ModelServer
@@ -196,6 +198,30 @@ def test_a_call_that_must_be_agreed_to_lets_the_task_wait_and_go_on(
     assert run(task) == Status.DONE
     assert functions() == ["order"]
     assert [message.role for message in script.asked[2]] == ["user", "assistant", "tool"]
+
+
+def test_a_database_that_is_away_in_a_call_is_no_failure_of_the_step(
+    survey: Callable[..., Task], scripted: MakeScript, functions: Functions, done: list[str]
+) -> None:
+    """It would be begun anew then, and the model would call everything once more."""
+    script = scripted(WORDS[0], say(call("keep", what="tides")), *WORDS[1:])
+    task = survey(script)
+
+    cut: list[str] = []
+
+    def go_away(run_it: Callable[..., Any], sql: str, *rest: Any) -> Any:
+        if functions() == ["keep"] and sql.startswith('UPDATE "executor_step"') and not cut:
+            cut.append(sql)
+            raise OperationalError("The server closed the connection.")
+        return run_it(sql, *rest)
+
+    with watched_database_threads(go_away):
+        execute(claimed(task))
+    execute(taken_over(task))
+    task.refresh_from_db()
+    assert (task.status, states(task)) == (Status.DONE, ALL_DONE)
+    assert task.steps.get(kind=Step.Kind.STEP, name="ask").attempt == 1
+    assert (functions(), Group.objects.filter(name="tides").count()) == (["keep", "keep"], 1)
 
 
 def test_a_stop_ends_it_and_leaves_what_there_is(
