@@ -18,11 +18,11 @@ from django.db.models import F
 from django.db.models.functions import Now
 from django.utils.timezone import localtime
 
+from executor import lease
 from executor.actions import stop
 from executor.approvals import with_changes
 from executor.at_limit import SUMMARISE, added, amount, is_of_a_day
 from executor.hints import notify_soon, wake
-from executor.lease import deadline_from_now
 from executor.models import ApprovalRule, Decision, Status, Step, Task
 from executor.statements import CLOSE_STEPS, WITHDRAW
 from executor.stored import clean, clean_json
@@ -178,10 +178,7 @@ def _go_on(task: Task) -> None:
     transaction.on_commit(partial(notify_soon, task.user_id, task.pk))
     if Decision.objects.filter(task=task, status=Decision.Status.PENDING).exists():
         return
-    resumed = Task.objects.filter(pk=task.pk, status=Status.WAITING).update(
-        status=Status.QUEUED, deadline_at=deadline_from_now(), not_before=None
-    )
-    if resumed:
+    if lease.go_on(Task.objects.filter(pk=task.pk, status=Status.WAITING)):
         transaction.on_commit(partial(wake, task.pk))
 
 

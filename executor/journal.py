@@ -718,9 +718,7 @@ class Journal:
         Decision.objects.filter(step__in=list(again)).update(consumed_at=None)
         again.update(status=Step.Status.PENDING, attempt=F("attempt") + 1, started_at=None)
         doubtful = list(started)
-        started.filter(kind=Step.Kind.TOOL).update(
-            status=Step.Status.UNKNOWN, error_kind="interrupted", error="It may have run.", ended_at=Now()
-        )
+        started.update(status=Step.Status.UNKNOWN, error_kind="interrupted", error="It may have run.", ended_at=Now())
         if doubtful:
             self._meter.counts["tool_calls"] += len(doubtful)
             self._meter.recount()

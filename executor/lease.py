@@ -41,6 +41,11 @@ def deadline_from_now() -> Combinable:
     return F("deadline_at") + (Now() - F("not_before"))
 
 
+def go_on(waiting: QuerySet[Task]) -> int:
+    """Queue tasks that waited for somebody or something. Within a transaction. Returns how many."""
+    return waiting.update(status=Status.QUEUED, deadline_at=deadline_from_now(), not_before=None)
+
+
 _ACQUIRE = update(
     lambda: Task.objects.filter(claimable(), pk=Param("task")),
     status=unless_stopping(Status.RUNNING),

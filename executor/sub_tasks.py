@@ -24,7 +24,7 @@ from executor.core.messages import message_to_json
 from executor.core.messages import user as user_message
 from executor.declared import class_for, in_words, offered_to, read_given
 from executor.hints import notify_soon, wake
-from executor.lease import deadline_from_now
+from executor.lease import go_on
 from executor.models import ACTIVE, Agent, Status, Step, Task
 from executor.money import dollars
 from executor.stored import clean, clean_json
@@ -42,7 +42,7 @@ _REACHED = "It and the tasks that were given for it reached the limit of {}."
 _RESULTS = "\n\nWhat the tasks before this one came up with:\n"
 
 
-NOBODY: Mapping[str, UUID] = MappingProxyType({})
+NONE_KNOWN: Mapping[str, UUID] = MappingProxyType({})
 
 
 class CannotGive(Exception):
@@ -77,7 +77,7 @@ def give(parent: Task, call_id: str, wanted: Sequence[Mapping[str, Any]]) -> Non
 
 
 def make(
-    user: User, call_id: str, wanted: Sequence[Mapping[str, Any]], known: Mapping[str, UUID] = NOBODY, **more: Any
+    user: User, call_id: str, wanted: Sequence[Mapping[str, Any]], known: Mapping[str, UUID] = NONE_KNOWN, **more: Any
 ) -> dict[str, Task]:
     """The tasks that belong together by `call_id`, by their ids. Those that they come after may be `known` already.
     Within a transaction. Raises CannotGive."""
@@ -206,10 +206,7 @@ def answer(parent: Task, call_id: str) -> None:
 
 
 def _let_go_on(parent: Task) -> None:
-    resumed = Task.objects.filter(pk=parent.pk, status=Status.AWAITING).update(
-        status=Status.QUEUED, deadline_at=deadline_from_now(), not_before=None
-    )
-    if resumed:
+    if go_on(Task.objects.filter(pk=parent.pk, status=Status.AWAITING)):
         transaction.on_commit(partial(wake, parent.pk))
 
 
@@ -240,7 +237,7 @@ def find_forgotten() -> int:
     before = Task.objects.filter(awaited_by=OuterRef("pk"))
     forgotten = Task.objects.filter(~Exists(below), ~Exists(before), status=Status.AWAITING)
     with transaction.atomic():
-        return forgotten.update(status=Status.QUEUED, deadline_at=deadline_from_now(), not_before=None)
+        return go_on(forgotten)
 
 
 def is_below(task_id: UUID, above: UUID) -> bool:
