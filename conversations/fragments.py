@@ -243,7 +243,7 @@ def _is_settled(step: Step) -> bool:
 
 def _shared(task: Task) -> tuple[tuple[Step, ...], tuple[Resource, ...]]:
     """What a fork has of the task that it was forked from does not change."""
-    steps = inherited(task, Step.objects.defer("native")) if task.base_id else []
+    steps = inherited([task], Step.objects.defer("native")).get(task.pk, [])
     makers = {step.task_id for step in steps}
     files: dict[UUID, list[Resource]] = defaultdict(list)
     for file in Resource.objects.filter(task_id__in=makers) if makers else ():

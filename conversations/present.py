@@ -282,8 +282,8 @@ def task_views(tasks: Iterable[Task], *, every_step: bool = False) -> dict[UUID,
     for resource in Resource.objects.filter(task_id__in=makers).order_by("created_at", "id"):
         files[resource.task_id].append(resource)
     decisions = pending_decisions([pk for pk, task in by_id.items() if task.is_active])
-    over = [pk for pk, task in by_id.items() if not task.is_active]
-    given = Given.by(steps, over, (step for task in shown for step in steps[task.pk]))
+    counted = [pk for pk, task in by_id.items() if every_step or not task.is_active]
+    given = Given.by(steps, counted, (step for task in shown for step in steps[task.pk]))
     return {
         pk: task_view(
             task, steps[pk], files_of(task, steps[pk], files), decisions.get(pk, ()), given, every_step=every_step

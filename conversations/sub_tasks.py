@@ -9,14 +9,14 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db.models import OuterRef, Prefetch, Q, Subquery, Sum
+from django.db.models import OuterRef, Prefetch, Q, QuerySet, Subquery
 from django.urls import reverse
 from django.utils.safestring import SafeString
 
 from conversations import words
 from conversations.markdown import render
 from executor import money
-from executor.models import HELD, Status, Step, Task
+from executor.models import ACTIVE, HELD, Status, Step, Task
 from executor.states import RESUMING, State, lost_its_worker
 from executor.sub_tasks import DEPENDENCY
 from executor.usage import Use
@@ -73,10 +73,10 @@ class Given:
     uses: Mapping[UUID, Use] = field(default_factory=dict)
 
     @classmethod
-    def by(cls, steps: Mapping[UUID, Sequence[Step]], over: Collection[UUID], shown: Iterable[Step]) -> Given:
-        """Of tasks with these `steps`, by task, of which some are `over`, and of which some steps are `shown`. In three
-        queries; in none where nothing was given."""
-        givers = [pk for pk in over if any(map(gives_tasks, steps[pk]))]
+    def by(cls, steps: Mapping[UUID, Sequence[Step]], counted: Collection[UUID], shown: Iterable[Step]) -> Given:
+        """Of tasks with these `steps`, by task: below some of them use is `counted`, and some steps are `shown`. In
+        three queries; in none where nothing was given."""
+        givers = {pk for pk in counted if any(map(gives_tasks, steps[pk]))}
         return cls(trees(shown), _uses(givers) if givers else {})
 
     def of(self, step: Step) -> Tasks:
@@ -104,12 +104,16 @@ def trees(steps: Iterable[Step]) -> dict[tuple[UUID, str], Tasks]:
     return {call: tuple(views) for call, views in calls.items()}
 
 
-def _all_below(givers: Collection[UUID]) -> Iterable[Any]:
+def _below(givers: Collection[UUID]) -> QuerySet[Task]:
+    """Everything in the trees of these tasks: it is found by what stands at the top."""
     above = Task.objects.filter(pk__in=givers).values("root")
-    found = Task.objects.filter(Q(root__in=givers) | Q(root__in=above)).order_by("pk")
+    return Task.objects.filter(Q(root__in=givers) | Q(root__in=above)).order_by("pk")
+
+
+def _all_below(givers: Collection[UUID]) -> Iterable[Any]:
     awaited = Prefetch("awaits", Task.objects.only("name").order_by("pk"))
     said = Subquery(_SAID.order_by("-seq").values("text")[:1])
-    return found.select_related("agent_version").defer("data").prefetch_related(awaited).annotate(said=said)
+    return _below(givers).select_related("agent_version").defer("data").prefetch_related(awaited).annotate(said=said)
 
 
 def _view(task: Any, below: Mapping[UUID, Sequence[Any]]) -> SubTaskView:
@@ -164,17 +168,17 @@ def intent(tasks: Tasks) -> str:
     return ", ".join(dict.fromkeys(task.agent for task in tasks))
 
 
-def _uses(tops: Collection[UUID]) -> dict[UUID, Use]:
-    counts = ("model_calls", "input_tokens", "output_tokens", "unpriced_calls", "cost")
-    sums: dict[str, Any] = {f"sum_{name}": Sum(name) for name in counts}
-    found: Any = Task.objects.filter(root__in=tops).order_by().values("root").annotate(**sums)
-    return {
-        row["root"]: Use(
-            row["sum_model_calls"],
-            row["sum_input_tokens"],
-            row["sum_output_tokens"],
-            cost=row["sum_cost"],
-            unpriced=row["sum_unpriced_calls"],
-        )
-        for row in found
-    }
+def _uses(givers: Collection[UUID]) -> dict[UUID, Use]:
+    """What the tasks below each of `givers` used that are over, at whatever depth. Of the others it is told at the end,
+    as everywhere."""
+    uses: dict[UUID, Use] = defaultdict(Use)
+    for task in _below(givers).exclude(status__in=ACTIVE).select_related("parent").only(*_COUNTED, "parent__parent"):
+        use = Use(task.model_calls, task.input_tokens, task.output_tokens, cost=task.cost, unpriced=task.unpriced_calls)
+        # Tasks are given on three times at most (executor.sub_tasks.MAX_DEPTH), so these are all that are above it.
+        above = {task.root_id, task.parent_id, task.parent.parent_id if task.parent else None}
+        for giver in (giver for giver in givers if giver in above):
+            uses[giver].add(use)
+    return dict(uses)
+
+
+_COUNTED = ("root", "parent", "model_calls", "input_tokens", "output_tokens", "unpriced_calls", "cost")

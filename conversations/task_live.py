@@ -20,7 +20,8 @@ from conversations.fragments import partial
 from conversations.hub import Viewer
 from conversations.models import Turn
 from conversations.present import task_views
-from conversations.timeline import Record, Typed, timeline
+from conversations.record import Record
+from conversations.timeline import Typed, timeline
 from executor.database import in_database
 from executor.models import Task
 

@@ -17,10 +17,12 @@ from conversations.access import get_task, get_turn
 from conversations.branch_views import refused, shown
 from conversations.branches import NotNow
 from conversations.cards import read_arguments
+from conversations.document import document, written
 from conversations.models import Turn
+from conversations.record import Record
 from conversations.sidebar import conversation_view
 from conversations.task_live import task_context
-from conversations.timeline import Record, Typed, document, written
+from conversations.timeline import Typed
 from conversations.views import Request, frame
 from executor.decisions import WrongAnswer
 from executor.forks import StillAtWork, steps_of

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from executor.models import ASKS, Step
 from executor.usage import Use, step_use
 
-#: What other agents used to whom a task gave work. With a small letter, for it is part of what stands before.
+#: What a task used itself, and what other agents did to whom it gave work. With small letters, for they are parts of
+#: what stands before.
+OWN = "of its own"
 OTHERS = "of other agents"
 
 
@@ -43,15 +45,16 @@ class AnswerUse:
 
 
 def task_use(steps: Iterable[Step], below: Use | None = None) -> UseView:
-    """Of a task and all `below` it, which is told apart."""
-    total = Use()
+    """Of a task and all `below` it; both are told apart as well."""
+    own, total = Use(), Use()
     for step in steps:
-        total.add(step_use(step))
+        own.add(step_use(step))
     if below is None or not below.line:
-        return UseView.of(total)
+        return UseView.of(own)
+    total.add(own)
     total.add(below)
     view = UseView.of(total)
-    return UseView(view.line, (*view.facts, (OTHERS, below.line)))
+    return UseView(view.line, (*view.facts, (OWN, own.line or "nothing yet"), (OTHERS, below.line)))
 
 
 def answer_uses(steps: Iterable[Step]) -> tuple[AnswerUse, ...]:

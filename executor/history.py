@@ -178,15 +178,16 @@ def whole(tasks: Sequence[Task], steps: QuerySet[Step]) -> dict[UUID, list[Step]
     return {task.pk: folded(_shared(shared.get(task.pk, ()), rows), rows[task.pk]) for task in tasks}
 
 
-def inherited(task: Task, steps: QuerySet[Step]) -> list[Step]:
-    """Of a fork, the steps that it shares with the task that it was forked from, also those that it has changed."""
-    bases = bases_of([task])
+def inherited(tasks: Sequence[Task], steps: QuerySet[Step]) -> dict[UUID, list[Step]]:
+    """Of the forks among `tasks`, by fork: the steps that it shares with the task that it was forked from, also those
+    that it has changed. Two queries, or none without forks."""
+    bases = bases_of(tasks)
     if not bases:
-        return []
+        return {}
     rows: dict[UUID, list[Step]] = defaultdict(list)
     for step in steps.filter(reduce(operator.or_, _wanted(bases))).order_by("task", "seq"):
         rows[step.task_id].append(step)
-    return _shared(bases[task.pk], rows)
+    return {fork: _shared(found, rows) for fork, found in bases.items()}
 
 
 def folded(shared: Iterable[Step], own: Iterable[Step]) -> list[Step]:

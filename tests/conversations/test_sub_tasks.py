@@ -23,7 +23,7 @@ from executor.core.errors import TaskExecutionError
 from executor.core.messages import ToolCall
 from executor.models import Agent, Decision, Status, Task
 from executor.sub_tasks import give
-from tests.conversations.test_live import Scene
+from tests.conversations.test_live import Scene, Viewer
 from tests.conversations.worker import Work, answer, db, hold
 from users.models import User
 
@@ -168,6 +168,35 @@ async def test_a_stop_shows_in_everything_below(scene: Scene) -> None:
     await scene.is_quiet()
     assert viewer.page.text(".stop-note") == "Stopped by you."
     assert [tag.text for tag in timeline.page.soup.select(".sub-body .tag")] == ["stopped", "stopped"]
+
+
+def use_on(viewer: Viewer) -> dict[str, str]:
+    """Of whom a page tells what they used."""
+    facts = (fact.get_text(" ", strip=True) for fact in viewer.page.soup.select(".facts > div"))
+    whose = ("Input", "Of its own", "Of other agents")
+    return {name: fact.removeprefix(name).strip() for fact in facts for name in whose if fact.startswith(name)}
+
+
+async def test_the_page_of_each_task_adds_up_all_below_it_and_tells_its_own_apart(scene: Scene) -> None:
+    turn = await scene.send("Find out")
+    top = await scene.watch_page(page_of(turn.task))
+    await begun(scene, turn.task, PLAN, entry("sun"), entry("moon"))
+    sun, moon = [await db(below, turn.task, name) for name in ("sun", "moon")]
+    middle = await scene.watch_page(page_of(sun))
+    await begun(scene, sun, DELEGATE, entry("task"))
+    await goes_on(scene, await db(below, sun, "task"), "Deep.")
+    await scene.is_quiet()
+    mine = "120 tokens · free"
+    assert use_on(middle) == {"Input": "200", "Of its own": mine, "Of other agents": mine}
+    assert use_on(top) == {"Input": "200", "Of its own": mine, "Of other agents": mine}, "What is at work comes later."
+    await goes_on(scene, sun, "Hot.")
+    await goes_on(scene, moon, "Cold.")
+    await scene.is_quiet()
+    assert use_on(middle) == {"Input": "300", "Of its own": "240 tokens · free", "Of other agents": mine}
+    assert use_on(top) == {"Input": "500", "Of its own": mine, "Of other agents": "480 tokens · free"}
+    document = await db(scene.client.get, reverse("task_json", args=[sun.pk]))
+    used = document.json()["usage"]
+    assert (used["input_tokens"], used["below"]["input_tokens"], used["below"]["output_tokens"]) == (200, 100, 20)
 
 
 # --- pages that are loaded -------------------------------------------------------------------------------------------
