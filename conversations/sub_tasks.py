@@ -18,7 +18,7 @@ from conversations.markdown import render
 from executor import money
 from executor.models import ACTIVE, HELD, Status, Step, Task
 from executor.states import RESUMING, State, lost_its_worker
-from executor.sub_tasks import DEPENDENCY
+from executor.sub_tasks import DEPENDENCY, as_given
 from executor.usage import Use
 from tools.registry import get_registry
 
@@ -119,7 +119,7 @@ def _all_below(givers: Collection[UUID]) -> Iterable[Any]:
 def _view(task: Any, below: Mapping[UUID, Sequence[Any]]) -> SubTaskView:
     """What it says and costs is told at the end: nobody tells this page of every word and answer before."""
     is_over = not task.is_active
-    text = " ".join(task.text.split())
+    text = " ".join(as_given(task).split())
     return SubTaskView(
         id=task.pk,
         agent=task.agent_version.config["title"],

@@ -152,6 +152,11 @@ def _depth(task: Task) -> int:
     return depth
 
 
+def as_given(task: Task) -> str:
+    """What a task was given to do, without the results of others that it was told later."""
+    return task.text.partition(_RESULTS)[0]
+
+
 # --- the end of one --------------------------------------------------------------------------------------------------
 
 

@@ -51,7 +51,7 @@ def test_a_newcomer_gets_from_the_first_start_to_logging_out(
     expect(tab.find("h1")).to_have_text("What shall we work on, alice?")
     expect(tab.find(".demo-note")).to_contain_text("Demonstration")
     expect(tab.find("#conversations")).to_contain_text("Your conversations will be listed here.")
-    expect(tab.find(".suggestions button:visible")).to_have_count(4)
+    expect(tab.find(".suggestions button:visible")).to_have_count(5)
 
     # A card is worked on before her eyes: steps in an open list, a picture, an answer.
     tab.page.get_by_role("button", name="Analyse a text").click()
@@ -115,7 +115,7 @@ def test_a_newcomer_gets_from_the_first_start_to_logging_out(
 
 
 def test_every_card_of_the_empty_page_works(tab: Tab) -> None:
-    for number in range(4):
+    for number in range(5):
         tab.go()
         tab.find(".suggestions button").nth(number).click()
         tab.page.wait_for_url("**/c/*/")

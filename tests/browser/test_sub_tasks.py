@@ -43,3 +43,20 @@ def test_a_plan_shows_its_tasks_and_what_one_of_them_asks(somebody: Callable[...
     expect(tab.find(".sub-body[open] .markdown em")).to_have_text("star")
     tab.find(".sub-body[open] .quiet-link").press("Enter")
     expect(tab.find(".said .bubble")).to_contain_text("Look at the sun.")
+
+
+def test_the_suggestion_of_the_demonstration_shares_its_work_among_real_tasks(tab: Tab) -> None:
+    tab.go("/?agent=demo")
+    tab.page.get_by_role("button", name="Share the work").click()
+    tab.page.wait_for_url("**/c/*/")
+    expect(tab.find(".sub-task")).to_have_count(4)
+    expect(tab.find(".sub-task").last).to_contain_text("after: part 1, part 2, part 3")
+    tab.wait_until_over()
+    assert "many hands make light work" in tab.words()
+    check_equal(tab)
+    tab.find(".work > summary").click()
+    expect(tab.find(".sub-task[data-status=done]")).to_have_count(4)
+    together = tab.find(".sub-body").last
+    expect(together.locator("summary .sub-words")).to_have_text("Put the answers together")
+    together.locator("summary").click()
+    expect(together.locator("li")).to_have_count(3)

@@ -470,7 +470,7 @@ class TestLoading:
         call_command("load_agents", verbosity=0)
         demo = Agent.objects.get(name="demo")
         assert demo.max_iterations == 210
-        assert len(demo.suggestions) == 4
+        assert len(demo.suggestions) == 5
 
 
 def test_as_a_process_it_ends_with_1_and_no_traceback(tmp_path: Path) -> None:

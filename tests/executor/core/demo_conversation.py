@@ -51,11 +51,26 @@ def search_conversations(query: str, limit: int = 5) -> list[dict[str, str]]:
     return [hit for hit in CONVERSATIONS if query.lower() in f"{hit['title']} {hit['excerpt']}".lower()][:limit]
 
 
+def list_agents() -> list[dict[str, str]]:
+    """List the agents."""
+    return [{"name": "gpt", "title": "GPT"}, {"name": "demo", "title": "Demo"}]
+
+
+async def run_plan(tasks: list[dict[str, Any]]) -> dict[str, str]:
+    """Let others do the tasks; here one after the other, each in a conversation of its own."""
+    found: dict[str, str] = {}
+    for task in tasks:
+        before = "\n".join(f"{name}: {found[name]}" for name in task["after"])
+        told = f"{task['task']}\n\nWhat the tasks before this one came up with:\n{before}" if before else task["task"]
+        found[task["id"]] = await Conversation().say(told)
+    return found
+
+
 FUNCTIONS = {
     call.__name__: describe(call)
     for call in (
         text_statistics, draw_chart, current_time, days_between, add_days, calculate, convert_unit,
-        fetch_page, search_conversations,
+        fetch_page, search_conversations, list_agents, run_plan,
     )
 }  # fmt: skip
 

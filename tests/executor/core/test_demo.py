@@ -32,7 +32,11 @@ FOX = "Analyse the text 'the quick brown fox jumps over the lazy dog' and draw i
 WEIGHT = "Which is heavier: 12 stone or 170 pounds? Compare them in kilograms and draw a chart"
 MISSING_DAY = "How many days are left until 30 February? If there is no such day, take the last one of that month"
 SAVINGS = "I save 200 € a month at 3 % interest for 10 years. Work out how it grows, year by year, and draw it"
-CARDS = [FOX, WEIGHT, MISSING_DAY, SAVINGS]
+SHARED = (
+    "Share the work: what time is it in Tokyo and New York; how many days are left until New Year; draw the "
+    "statistics of the text 'many hands make light work'; then put the answers together"
+)
+CARDS = [FOX, WEIGHT, MISSING_DAY, SAVINGS, SHARED]
 
 SPECS = Conversation().specs
 
@@ -62,7 +66,7 @@ def known_numbers(conversation: Conversation) -> set[float]:
     return {float(found) for found in re.findall(r"\d+(?:\.\d+)?", source.replace(",", " "))}
 
 
-# --- the four cards -------------------------------------------------------------------------------------------------
+# --- the cards ------------------------------------------------------------------------------------------------------
 
 
 async def test_the_text_card_counts_then_draws_then_answers() -> None:
@@ -117,11 +121,61 @@ async def test_the_savings_card_calculates_each_year_from_the_interest_it_worked
     assert "**27,948.28**" in answer
 
 
+async def test_the_sharing_card_gives_its_parts_to_the_demonstration_side_by_side_and_one_that_waits_for_them() -> None:
+    conversation = Conversation()
+    answer = await conversation.say(SHARED)
+    assert conversation.rounds == [["list_agents"], ["run_plan"]]
+    tasks = conversation.arguments("run_plan")["tasks"]
+    assert {task["agent"] for task in tasks} == {"demo"}
+    assert [task["after"] for task in tasks] == [[], [], [], ["part 1", "part 2", "part 3"]]
+    told = conversation.result("run_plan")["together"].split("\n\n---\n")[0]
+    assert told in answer
+    assert answer.count("fixed rules in place of a language model") == 1
+    for number, words in enumerate(
+        ("Tokyo", "days** are left", "“many hands make light work” has **5 words**"), start=1
+    ):
+        assert re.search(rf"^{number}\. .*{re.escape(words)}", told, re.M), told
+
+
+async def test_a_part_that_failed_is_told_with_the_others_and_no_word_is_made_up_for_it() -> None:
+    conversation = Conversation()
+    conversation.transcript = [
+        user(SHARED),
+        assistant("", ToolCall("a", "list_agents", {}, "{}")),
+        tool(ToolResult("a", "list_agents", '[{"name": "demo"}]')),
+        assistant("", ToolCall("b", "run_plan", {}, "{}")),
+        tool(
+            ToolResult(
+                "b",
+                "run_plan",
+                json.dumps(
+                    {
+                        "part 1": "It is **05:14**.\n\n*Go on.*",
+                        "part 2": "It failed: The provider had a fault.",
+                        "part 3": "",
+                        "together": "It was not begun: a task that it needs did not succeed.",
+                    }
+                ),
+            )
+        ),
+    ]
+    answer = (await conversation.step()).message.text
+    assert "1. It is **05:14**.\n2. It failed: The provider had a fault.\n3. Nothing came of it." in answer
+    assert "not begun" not in answer
+
+
+@pytest.mark.parametrize("words", ["My agents: they are good", "I share a secret: it is late", "Put it together: now"])
+async def test_what_only_sounds_like_sharing_is_not_shared(words: str) -> None:
+    conversation = Conversation()
+    await conversation.say(words)
+    assert not conversation.rounds
+
+
 @pytest.mark.parametrize("card", CARDS)
 async def test_a_card_fits_into_the_five_rounds_of_a_new_agent(card: str) -> None:
     conversation = Conversation()
     await conversation.say(card, limit=5)
-    assert len(conversation.calls) >= 3 or card == FOX
+    assert len(conversation.calls) >= 3 or card in (FOX, SHARED)
 
 
 @pytest.mark.parametrize(

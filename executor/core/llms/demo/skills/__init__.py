@@ -15,12 +15,13 @@ from executor.core.llms.demo.skills import (
     pages,
     redraw,
     savings,
+    sharing,
     units,
 )
 from executor.core.llms.demo.skills.help import Help
 
 # In the order in which they are asked: the more a skill insists on, the earlier.
-SKILLS = (counting, conversations, analysis, pages, drawing, savings, units, days, clock, redraw, arithmetic)
+SKILLS = (counting, sharing, conversations, analysis, pages, drawing, savings, units, days, clock, redraw, arithmetic)
 
 
 def understand(request: Request) -> Goal:

@@ -25,6 +25,10 @@ EXAMPLES = (
     ({"draw_chart"}, "Draw a pie chart of apples 3, pears 5, plums 2 in warm colours"),
     ({"current_time"}, "What time is it in Tokyo and New York?"),
     ({"calculate"}, "What is 15 % of 80, then times 3?"),
+    (
+        {"list_agents", "run_plan"},
+        "Share the work: what time is it in Tokyo; how many days until New Year; then put the answers together",
+    ),
     ({"fetch_page"}, "Read https://example.org and tell me what it says"),
     ({"search_conversations"}, "Search my conversations for “chart”"),
 )
