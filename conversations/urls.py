@@ -2,7 +2,18 @@
 
 from django.urls import path
 
-from conversations import branch_views, decide, keys, memory_page, servers, start_page, task_page, usage, views
+from conversations import (
+    branch_views,
+    decide,
+    downloads,
+    keys,
+    memory_page,
+    servers,
+    start_page,
+    task_page,
+    usage,
+    views,
+)
 
 urlpatterns = [
     path("", views.home, name="home"),
@@ -14,6 +25,8 @@ urlpatterns = [
     path("c/<uuid:conversation_id>/restore/", views.restore, name="restore"),
     path("c/<uuid:conversation_id>/pin/", views.pin, name="pin"),
     path("c/<uuid:conversation_id>/usage/", usage.conversation_usage, name="conversation_usage"),
+    path("c/<uuid:conversation_id>/conversation.json", downloads.conversation_json, name="conversation_json"),
+    path("c/<uuid:conversation_id>/conversation.md", downloads.conversation_markdown, name="conversation_markdown"),
     path("c/<uuid:conversation_id>/older/<uuid:turn_id>/", views.older, name="older"),
     path("tasks/", start_page.declared_tasks, name="declared_tasks"),
     path("tasks/<slug:name>/", start_page.start, name="start_task"),

@@ -41,6 +41,8 @@ OWNED = {
     "pin": "post",
     "older": "get",
     "conversation_usage": "get",
+    "conversation_json": "get",
+    "conversation_markdown": "get",
     "task": "get",
     "task_steps": "get",
     "answer": "get",

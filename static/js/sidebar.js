@@ -93,13 +93,19 @@ menu?.addEventListener("beforetoggle", (event) => {
   button?.setAttribute("aria-expanded", String(event.newState === "open"));
   if (event.newState !== "open" || !button) return;
   const { left, bottom, top } = button.getBoundingClientRect();
-  const height = 140;
-  menu.style.left = `${Math.max(8, Math.min(left, innerWidth - 220))}px`;
+  const height = 240;
+  menu.style.left = `${Math.max(8, Math.min(left, innerWidth - 240))}px`;
   menu.style.top = `${bottom + height < innerHeight ? bottom + 4 : top - height}px`;
+  const address = item.querySelector("a").getAttribute("href");
+  for (const link of menu.querySelectorAll("[data-file]")) link.href = `${address}${link.dataset.file}`;
   menu.querySelector("[data-do='pin'] span").textContent = "pinned" in item.dataset ? "Unpin" : "Pin";
 });
 menu?.addEventListener("toggle", (event) => {
   if (event.newState === "open") menu.querySelector("button").focus();
+});
+
+menu?.addEventListener("click", (event) => {
+  if (event.target.closest("[data-file]")) menu.hidePopover();
 });
 
 // --- Search ---------------------------------------------------------------------------------------------------------
@@ -144,9 +150,9 @@ document.addEventListener("click", (event) => {
 
 // The menu moves by arrows, as menus do.
 menu?.addEventListener("keydown", (event) => {
-  const buttons = [...menu.querySelectorAll("button")];
+  const items = [...menu.querySelectorAll("[role=menuitem]")];
   const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
   if (!step) return;
   event.preventDefault();
-  buttons.at((buttons.indexOf(document.activeElement) + step) % buttons.length).focus();
+  items.at((items.indexOf(document.activeElement) + step) % items.length).focus();
 });

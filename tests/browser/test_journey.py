@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 
@@ -92,6 +93,21 @@ def test_a_newcomer_gets_from_the_first_start_to_logging_out(
     line.get_by_role("button", name="Options of").click()
     tab.page.get_by_role("menuitem", name="Pin").click()
     expect(tab.find(".group-label")).to_have_text("Pinned")
+
+    # All of it can be taken along.
+    line.hover()
+    line.get_by_role("button", name="Options of").click()
+    with tab.page.expect_download() as download:
+        tab.page.get_by_role("menuitem", name="Download as Markdown").click()
+    assert download.value.suggested_filename == "the-fox-and-the-dog.md"
+    assert download.value.path().read_text().count("draw it as a pie chart") >= 2
+    expect(tab.find("#conversation-menu")).to_be_hidden()
+    tab.page.get_by_role("button", name="Tokens, cost and download of this conversation").click()
+    with tab.page.expect_download() as download:
+        tab.page.get_by_role("link", name="Download as JSON").click()
+    found = json.loads(download.value.path().read_text())
+    assert [turn["position"] for turn in found["turns"]] == [1, 2]
+    tab.page.keyboard.press("Escape")
 
     # Deleting asks nothing and can be taken back.
     line.hover()
