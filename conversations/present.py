@@ -448,11 +448,13 @@ def _answer_step(task: Task, steps: Sequence[Step]) -> Step | None:
 
 def _is_listed(step: Step, steps: Sequence[Step], answer: Step | None) -> bool:
     """Function calls always; the model's steps where they say something that is not the answer itself. Summaries have a
-    line of their own."""
+    line of their own, unless they are of what was said in a step."""
     if step.kind in FRAMES:
         return False
+    if step.kind == Step.Kind.COMPACTION:
+        return step.parent_seq is not None and (step.is_open or step.covers_seq is not None)
     if step.kind != Step.Kind.MODEL:
-        return step.kind != Step.Kind.COMPACTION
+        return True
     if step.status == Step.Status.FAILED:
         was_asked_again = step.error_kind == "interrupted" or (step.error_kind == "expired" and not step.text)
         return not was_asked_again and step is not answer

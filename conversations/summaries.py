@@ -26,7 +26,8 @@ class SummaryView:
 
 
 def summary_views(steps: Iterable[Step]) -> tuple[SummaryView, ...]:
-    """Of those that came to something. One that broke off was asked for again."""
+    """Of those that came to something. One that broke off was asked for again, and one in a step of a declared task is
+    told among what that did."""
     return tuple(
         SummaryView(
             id=f"{step.task_id}-{step.seq}",
@@ -35,7 +36,7 @@ def summary_views(steps: Iterable[Step]) -> tuple[SummaryView, ...]:
             problem=step.error,
         )
         for step in steps
-        if step.kind == Step.Kind.COMPACTION and step.covers_seq is not None
+        if step.kind == Step.Kind.COMPACTION and step.covers_seq is not None and step.parent_seq is None
     )
 
 

@@ -14,13 +14,14 @@ from django.db.models.functions import Now
 
 from executor.core.errors import LLM_ERROR_KINDS, TaskExecutionError
 from executor.core.limits import Spent
-from executor.core.messages import Message, ToolCall
-from executor.core.record import Part, Question
+from executor.core.messages import ToolCall
+from executor.core.record import Opened, Part, Question
 from executor.core.steps import TaskStep
-from executor.history import conversation, whole
+from executor.history import whole
 from executor.journal import Journal
 from executor.models import Decision, OnUnknown, Step
 from executor.stored import clean, clean_json, digest
+from executor.told import Told, told_of
 
 
 class DeclaredJournal(Journal):
@@ -89,25 +90,33 @@ class DeclaredJournal(Journal):
 
     # --- what belongs to a step --------------------------------------------------------------------------------------
 
-    def open(self, question: Question) -> list[Message]:
-        """The transcript of the question, as far as it got in this attempt."""
+    def open(self, question: Question) -> Opened:
+        """The question, as far as it got in this attempt."""
         key = digest(question.text, [question.instructions, question.n])
         rows = self._rows()
-        for row in rows:
-            if row.kind == Step.Kind.QUESTION and self._is_mine(row) and row.arguments_digest == key:
-                self.within = row.seq
-                return [*question.opening, *conversation(row, rows)]
-        with self._transaction():
-            done = {"status": Step.Status.DONE, "attempt": self.attempt, "ended_at": Now()}
-            asked = self._add(kind=Step.Kind.QUESTION, text=clean(question.text), arguments_digest=key, **done)
+        mine = (row for row in rows if row.kind == Step.Kind.QUESTION and self._is_mine(row))
+        asked = next((row for row in mine if row.arguments_digest == key), None)
+        if asked is None:
+            with self._transaction():
+                done = {"status": Step.Status.DONE, "attempt": self.attempt, "ended_at": Now()}
+                asked = self._add(kind=Step.Kind.QUESTION, text=clean(question.text), arguments_digest=key, **done)
         self.within = asked.seq
-        return question.opening
+        told = told_of(asked, rows)
+        answers = [row for row in rows if row.kind == Step.Kind.MODEL and row.parent_seq == asked.seq]
+        rounds = sum(row.status == Step.Status.DONE for row in answers)
+        ratio = told.ratio(self.source.config.provider)
+        return Opened([*question.opening, *told.messages("")], rounds, ratio=ratio)
 
-    def take_up_model(self) -> Step | None:
+    def told(self) -> Told:
+        """What the model is told of what came of the open question."""
+        rows = self._rows()
+        return told_of(next(row for row in rows if row.seq == self.within), rows)
+
+    def take_up_model(self, still_wanted: bool = True) -> Step | None:
         """Only for the question that it belongs to: others may come before."""
         if self.kept is None or self.kept.parent_seq != self.within:
             return None
-        return super().take_up_model()
+        return super().take_up_model(still_wanted)
 
     def find(self, part: Part) -> tuple[ToolCall, Step]:
         """The call that stands for the part, on record from now on, and its row. What may have been done already is

@@ -6,21 +6,24 @@ import asyncio
 import inspect
 import json
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any, ParamSpec, TypeVar
 
 from django.db import Error as DatabaseError
 
+from executor.compaction import Compacting, Plan
 from executor.core.errors import TaskExecutionError
 from executor.core.events import Finished, LoopEvent, ToolFinished
 from executor.core.limits import Spent
 from executor.core.llms.base import BaseLlm
-from executor.core.messages import Message, ToolCall, ToolResult
-from executor.core.record import Part, Question, Suspended
+from executor.core.messages import ToolCall, ToolResult
+from executor.core.record import Opened, Part, Question, Suspended
 from executor.core.steps import TaskStep
 from executor.database import in_database
 from executor.declared_journal import DeclaredJournal
 from executor.lease import LeaseLost
 from executor.models import Decision, Step
+from executor.recorder import Recorder
 from executor.threads import run_in_thread
 from executor.toolset import Toolset
 from tools.core.function import ToolSpec
@@ -57,58 +60,70 @@ class RecordedTools:
 class RowRecord:
     """Keeps what a declared task does in its journal.
 
-    `note` writes down an event of the loop, `kept` takes up a question that was left behind. `boundary` is called
-    between two pieces of work, where a task may change hands: it raises CancelledError then. `changed` tells pages to
-    look.
+    `note` writes down an event of the loop.
     """
 
     def __init__(
         self,
         journal: DeclaredJournal,
         spent: Spent,
+        recorder: Recorder,
         note: Callable[[LoopEvent], Awaitable[None]],
-        kept: Callable[[BaseLlm], Awaitable[str]],
-        boundary: Callable[[], None],
-        changed: Callable[[], None],
     ) -> None:
         self.outputs: dict[str, dict[str, Any]] = {}
         self._journal = journal
         self._spent = spent
+        self._recorder = recorder
         self._note = note
-        self._kept = kept
-        self._boundary = boundary
-        self._changed = changed
+        self._question: Question | None = None  # The one that was opened last.
         self._writing = asyncio.Lock()  # Parts and questions may be done side by side; they are written one by one.
 
     async def load(self) -> None:
         self.outputs = await self._write(self._journal.outputs)
 
     async def begin_step(self, step: TaskStep) -> int:
-        self._boundary()
+        self._recorder.boundary()
         attempt = await self._write(self._journal.begin_step, step)
-        self._changed()
+        self._recorder.close_step()
         return attempt
 
     async def finish_step(self, step: TaskStep, output: dict[str, Any]) -> None:
         await self._write(self._journal.finish_step, output, self._spent)
         self.outputs[step.id] = output
-        self._changed()
+        self._recorder.close_step()
 
     async def fail_step(self, step: TaskStep, error: TaskExecutionError) -> None:
         is_open = await self._write(self._journal.fail_step, error)
-        self._changed()
+        self._recorder.close_step()
         if is_open:
             raise Suspended
 
-    async def open(self, question: Question) -> list[Message]:
-        return await self._write(self._journal.open, question)
-
-    async def kept(self, llm: BaseLlm) -> str:
+    async def open(self, question: Question, llm: BaseLlm) -> Opened:
+        self._question = question
+        opened = await self._write(self._journal.open, question)
+        if await self._compacting(llm).resume():
+            opened = await self._write(self._journal.open, question)
         try:
             async with self._writing:
-                return await self._kept(llm)
+                return replace(opened, kept=await self._recorder.take_up(llm))
         except (LeaseLost, DatabaseError) as error:
             raise RecordLost from error
+
+    async def compact(self, llm: BaseLlm, room: int, spent: Spent) -> bool:
+        try:
+            return await self._compacting(llm).compact(room)
+        finally:
+            now = self._journal.spent
+            spent.tokens, spent.cost = now.tokens, now.cost
+
+    def _compacting(self, llm: BaseLlm) -> Compacting:
+        journal = self._journal
+        assert self._question is not None
+
+        def planned(room: int) -> Plan | None:
+            return Plan.of(journal.task_id, journal.told(), "", room)
+
+        return Compacting(llm, journal, self._recorder, self._write, planned, self._question.opening)
 
     async def note(self, event: LoopEvent) -> None:
         try:
@@ -120,7 +135,7 @@ class RowRecord:
             raise RecordLost from error
 
     async def once(self, part: Part, work: Callable[..., Any]) -> Any:
-        self._boundary()
+        self._recorder.boundary()
         call, row = await self._write(self._journal.find, part)
         match row.status:
             case Step.Status.DONE:
@@ -141,7 +156,7 @@ class RowRecord:
     async def _do(self, call: ToolCall, row: Step, part: Part, work: Callable[..., Any]) -> Any:
         agreed = await self._write(_agreed, row)
         await self._write(self._journal.start_tools, [call], {call.id: agreed} if agreed else {})
-        self._changed()
+        self._recorder.close_step()
         try:
             result = json.dumps(await self._run(part, work))
         except Exception as error:
@@ -168,7 +183,7 @@ class RowRecord:
             call, ToolResult(call.id, call.name, result, failed), error_kind="exception" if failed else ""
         )
         await self._write(self._journal.finish_tool, event, self._spent)
-        self._changed()
+        self._recorder.close_step()
 
 
 def _agreed(row: Step) -> Decision | None:

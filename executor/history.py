@@ -78,10 +78,11 @@ def _outcome(steps: Sequence[Step], *, close: bool) -> list[Message]:
     return [*(assistant(text) for text in said), *answers(after, close=close)]
 
 
-def conversation(question: Step, steps: Sequence[Step]) -> list[Message]:
+def pieces_of(question: Step, steps: Sequence[Step]) -> list[Piece]:
     """What came of a question of a declared step: what its model answered, with calls and results."""
     asked = {step.seq for step in steps if step.kind == Step.Kind.MODEL and step.parent_seq == question.seq}
-    return answers([step for step in steps if step.seq in asked or step.parent_seq in asked], close=False)
+    mine = [step for step in steps if step.seq in asked or step.parent_seq in asked]
+    return [Piece(question.task_id, upto, messages) for upto, messages in _pieces(mine, close=False)]
 
 
 def answers(steps: Sequence[Step], *, close: bool) -> list[Message]:

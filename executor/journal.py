@@ -244,19 +244,20 @@ class Journal:
             asked_bytes=self._meter.asked_bytes or None,
         )
 
-    def accept(self, seq: int, response_id: str) -> None:
-        """The provider keeps the response to this question: whoever takes the task over can fetch it."""
-        self._note(ACCEPT, seq=seq, response_id=response_id)
+    def accept(self, seq: int, response_id: str, plan: dict[str, Any] | None = None) -> None:
+        """The provider keeps the response to this question: whoever takes the task over can fetch it. `plan` says of
+        what it is to be a summary."""
+        self._note(ACCEPT, seq=seq, response_id=response_id, arguments=plan)
         self.commit()
 
-    def take_up_model(self) -> Step | None:
+    def take_up_model(self, still_wanted: bool = True) -> Step | None:
         """The question that was left behind, if `source` asked it: it is ours now. If another model or another key did,
-        nobody can fetch its answer."""
+        nobody can fetch its answer; nor is one fetched that is not `still_wanted`."""
         if not (kept := self._no_longer_kept()):
             return None
         source, config = self.source, self.source.config
         asked_by = (kept.name, kept.provider, kept.model, kept.api_key_id)
-        is_ours = asked_by == (source.name, config.provider, config.model, source.api_key_id)
+        is_ours = still_wanted and asked_by == (source.name, config.provider, config.model, source.api_key_id)
         with self._transaction():
             if is_ours:
                 TAKE_UP_MODEL.execute(task=self.task_id, seq=kept.seq, fence=self.fence)
@@ -678,7 +679,7 @@ class Journal:
 
     def _can_be_fetched(self, asked: Step) -> bool:
         """By the next acquisition, which asks the agent's own model first: not of one that took over."""
-        return asked.kind == Step.Kind.MODEL and bool(asked.response_id) and not asked.name
+        return bool(asked.response_id) and not asked.name
 
     def _checkpoint(self, seq: int, spent: Spent) -> None:
         self._note(CHECKPOINT, seq=seq, counters=spent.to_json())

@@ -33,7 +33,7 @@ from executor.hints import notify
 from executor.journal import Journal
 from executor.kept import Kept
 from executor.live import TaskStream
-from executor.models import OnUnknown
+from executor.models import OnUnknown, Step
 from executor.sub_tasks import check_budget
 from executor.toolset import Toolset, may_have_run
 from tools.core.toolbox import Outcome
@@ -74,7 +74,7 @@ class Recorder:
         self.scales = Scales()
         self._journal = journal
         self._stream = stream
-        self._boundary = boundary
+        self.boundary = boundary
         self._kept: Kept | None = None  # The response that is being written, if its provider keeps it.
         self._begun = False  # The next question is on record already.
         self._seq = 0
@@ -103,11 +103,10 @@ class Recorder:
                 self._mark_first_token()
                 self._stream.add_reasoning(text)
                 await self._save_partial()
-            case Started(response_id, is_kept=True) if self._kept is None and self.llm is not None:
-                self._kept = Kept(self.llm, response_id)
+            case Started(response_id, is_kept=True) if self.llm and self.waits_for(self.llm, response_id):
                 await in_database(self._journal.accept, self._seq, response_id)
             case ModelAsked(question):
-                self._boundary()
+                self.boundary()
                 self.asking = True  # From here on a hand-over need not wait.
                 self.question_size = self.scales(question, toolset.specs)
                 is_last = SUMMARISE in self._journal.task.allowed  # What is said now is for the task after it.
@@ -128,7 +127,8 @@ class Recorder:
                     await self._begin_step()
                 self._stream.note(f"{error.message} Trying again in {delay:.0f} s." if delay >= 1 else error.message)
             case Finished():
-                self.asking, self._kept = False, None
+                self.asking = False
+                self.has_answer()
                 # Written with the beginning of its calls, or with the end.
                 self._journal.finish_model(self._seq, event, spent, toolset.functions, self._first_token_ms, later=True)
                 spent.cost = self._journal.spent.cost
@@ -165,12 +165,24 @@ class Recorder:
 
     async def take_up(self, llm: BaseLlm) -> str:
         """The response to the question that was left behind, if `llm` can fetch it: its step is open then."""
-        self._begun = False
-        if not self._journal.kept or (kept := await in_database(self._journal.take_up_model)) is None:
+        self._begun, left = False, self._journal.kept
+        if not left or left.kind != Step.Kind.MODEL or (kept := await in_database(self._journal.take_up_model)) is None:
             return ""
-        self._begun, self._kept = True, Kept(llm, kept.response_id)
+        self._begun = True
+        self.waits_for(llm, kept.response_id)
         self._open_step(kept.seq)
         return kept.response_id
+
+    def waits_for(self, llm: BaseLlm, response_id: str) -> bool:
+        """For a response that its provider keeps. False if that was known."""
+        if self._kept is None:
+            self._kept = Kept(llm, response_id)
+            return True
+        return False
+
+    def has_answer(self) -> None:
+        """The response that is kept, if any, is whole."""
+        self._kept = None
 
     def let_go(self) -> None:
         """Nobody waits any more for the response that is being written."""
@@ -227,6 +239,10 @@ class Recorder:
         if time.monotonic() - self._saved_at >= PARTIAL_EVERY:
             await in_database(self._journal.save_partial, self._seq, self._stream.text, self._stream.reasoning)
             self._saved_at = time.monotonic()
+
+    def changed(self) -> None:
+        """Pages look at the rows."""
+        self._stream.rows_changed()
 
     def close_step(self) -> None:
         self._stream.close_step()

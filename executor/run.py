@@ -51,7 +51,7 @@ class Run:
         self._interruption: Interruption | None = None
         self._closing = False
         self._recorder = Recorder(journal, self._stream, self._boundary)
-        self._solving = Solving(journal, self._recorder, self._boundary, self._stream.rows_changed)
+        self._solving = Solving(journal, self._recorder)
         self._coroutine: asyncio.Task[list[UUID]] | None = None
 
     def interrupt(self, why: Interruption) -> None:

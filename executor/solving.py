@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 
 from django.db.models import Q
@@ -14,9 +14,10 @@ from django.db.models import Q
 from executor.advice import advise
 from executor.approvals import Agreements
 from executor.at_limit import SUMMARISE
-from executor.compaction import SMALLER, budget_for, compact
+from executor.compaction import Compacting, Plan, budget_for
 from executor.core import prices
 from executor.core.budget import ContextFull
+from executor.core.compaction import Shortening
 from executor.core.config import AgentConfig
 from executor.core.errors import LLMError, TaskExecutionError
 from executor.core.events import (
@@ -45,18 +46,11 @@ logger = logging.getLogger(__name__)
 
 
 class Solving:
-    """`boundary` is called where the task may change hands, and raises CancelledError then; `changed` tells pages to
-    look at the rows."""
-
     _used: Credentials
 
-    def __init__(
-        self, journal: Journal, recorder: Recorder, boundary: Callable[[], None], changed: Callable[[], None]
-    ) -> None:
+    def __init__(self, journal: Journal, recorder: Recorder) -> None:
         self._journal = journal
         self._recorder = recorder
-        self._boundary = boundary
-        self._changed = changed
 
     async def solve(self) -> None:
         """With the agent's own model or, when its provider does not answer, with that of the agent's fallback, which
@@ -71,7 +65,7 @@ class Solving:
             logger.warning("Task %s: %s takes over (%s)", self._journal.task_id, fallback.name, error.kind)
             if isinstance(error, KeyMissing):  # Nothing was asked, so nothing is on record.
                 await in_database(journal.fail_model, journal.begin_model(later=True), error, "")
-                self._changed()
+                self._recorder.changed()
             try:
                 await self._solve_with(Source(fallback, took_over=True))
             except (LLMError, KeyMissing) as second:
@@ -86,11 +80,13 @@ class Solving:
         self._asks(source, llm)
         try:
             if SUMMARISE in journal.task.allowed:
-                messages = budget_for(source.config, told, ()).squeeze(told.messages(journal.config.instructions))
+                messages = budget_for(source.config, (), told.ratio(source.config.provider)).squeeze(
+                    told.messages(journal.config.instructions)
+                )
                 kept = await self._recorder.take_up(llm)
                 await self._recorder.follow(summarise(llm, messages, kept), journal.spent, toolset)
             elif isinstance(journal, DeclaredJournal):
-                own = Worker(llm, RecordedTools(toolset), journal.config.instructions)
+                own = self._worker(llm, toolset, source.config, journal.config.instructions)
                 await self._work_through(journal, own, agreements)
             else:
                 await self._converse(TaskSolver(llm, toolset, limits=journal.limits), told, toolset)
@@ -119,36 +115,31 @@ class Solving:
         """The agent loop over what was said so far, and anew over what the person says meanwhile, or over a summary of
         what was said first."""
         journal, config = self._journal, self._journal.config
-        hopeless, too_long_at, kept = False, -1, await self._recorder.take_up(solver.llm)
+        compacting = Compacting(solver.llm, journal, self._recorder, in_database, self._planned)
+        shortening = Shortening(compacting.compact)
+        kept = await self._recorder.take_up(solver.llm)
+        if await compacting.resume():
+            told = await in_database(what_is_told, journal.task)
         while True:
-            spent = journal.spent
-            budget = budget_for(journal.source.config, told, toolset.specs, self._recorder.scales)
-            fit = budget.squeeze if hopeless else budget.fit
+            spent, asked = journal.spent, journal.source.config
+            budget = budget_for(asked, toolset.specs, told.ratio(asked.provider))
+            fit = shortening.fit(replace(budget, scales=self._recorder.scales))
             try:
-                if told.is_long and not (hopeless or kept):
+                if told.is_long and not (shortening.is_hopeless or kept):
                     raise ContextFull
                 messages = told.messages(config.instructions)
                 solving = solver.run(messages, spent, config.response_schema, kept, fit)
                 return await self._recorder.follow(solving, spent, toolset)
             except Steered:
                 pass  # What was said is in the rows.
-            except ContextFull:
-                hopeless = not await self._compact(solver.llm, budget.room)
-            except LLMError as error:
-                # Nobody knew how much it reads. It is told less, once for each question.
-                is_new, too_long_at = too_long_at < spent.iterations, spent.iterations
-                less = int(self._recorder.question_size * SMALLER)
-                if error.kind != "context_too_long" or not is_new or not await self._compact(solver.llm, less):
+            except (ContextFull, LLMError) as error:
+                if not await shortening.helps(error, budget.room, self._recorder.question_size, spent.iterations):
                     raise
             kept, told = "", await in_database(what_is_told, journal.task)
 
-    async def _compact(self, llm: BaseLlm, room: int) -> bool:
-        self._boundary()
-        self._recorder.asking = True
-        try:
-            return await compact(llm, self._journal, room, self._changed)
-        finally:
-            self._recorder.asking = False
+    def _planned(self, room: int) -> Plan | None:
+        journal = self._journal
+        return Plan.of(journal.task_id, what_is_told(journal.task), journal.config.instructions, room)
 
     async def _work_through(self, journal: DeclaredJournal, own: Worker, agreements: Agreements) -> None:
         """The steps of a declared task that are not finished, and what it says in the end."""
@@ -165,7 +156,7 @@ class Solving:
             assert isinstance(tools, RecordedTools)
             await self._recorder.record(event, spent, tools.toolset)
 
-        record = RowRecord(journal, spent, note, self._recorder.take_up, self._boundary, self._recorder.close_step)
+        record = RowRecord(journal, spent, self._recorder, note)
         assert journal.task.declared is not None
         declared = await asyncio.to_thread(class_for, journal.task.declared)
         executor = declared(own.llm, own.tools, limits=journal.limits, record=record, hire=hire)
@@ -190,7 +181,10 @@ class Solving:
             llm, self._used = await in_database(_llm, journal, source)
             self._asks(source, llm)
         config = replace(source.config, functions=step.functions) if step.functions else source.config
-        return Worker(llm, RecordedTools(self._toolset(config, agreements)), source.config.instructions)
+        return self._worker(llm, self._toolset(config, agreements), source.config, source.config.instructions)
+
+    def _worker(self, llm: BaseLlm, toolset: Toolset, config: AgentConfig, instructions: str) -> Worker:
+        return Worker(llm, RecordedTools(toolset), instructions, partial(budget_for, config))
 
 
 def _what_stands(journal: Journal, source: Source) -> tuple[Agreements, Told, BaseLlm, Credentials]:

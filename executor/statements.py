@@ -144,11 +144,11 @@ COVER = update(_step, text=Param("text"), covers_task=Param("covers_task"), cove
 
 PRICE = update(_step, cost=Param("cost"))
 
-_ASKED = ("seq", "parent_seq", "kind", "status", "name", "provider", "model", "api_key", "response_id")
+_ASKED = ("seq", "parent_seq", "kind", "status", "name", "provider", "model", "api_key", "response_id", "arguments")
 OPEN_QUESTIONS = Select(lambda: _questions().order_by("seq").only(*_ASKED))
 
 #: The provider keeps the response, so somebody else can fetch it.
-ACCEPT = update(_step, response_id=Param("response_id"))
+ACCEPT = update(_step, response_id=Param("response_id"), arguments=Param("arguments"))
 
 #: Its worker ended. Until somebody fetches it, nobody works on it …
 LEAVE_MODEL = update(_step, status=Step.Status.PENDING, attempt=F("attempt") + 1)

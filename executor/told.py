@@ -18,7 +18,7 @@ from django.db import connection
 from executor.core import compaction
 from executor.core.budget import TELLING, learnt
 from executor.core.messages import Message, message_from_json, system
-from executor.history import Piece, bases_of, key_of, plain_steps, task_pieces, uuid_of, whole
+from executor.history import Piece, bases_of, key_of, pieces_of, plain_steps, task_pieces, uuid_of, whole
 from executor.models import ASKS, Step, Task
 
 #: So many tasks, or characters in them, are read for each message; then they are summarised, whatever a model can read.
@@ -92,13 +92,26 @@ def what_is_told(task: Task) -> Told:
     )
 
 
+def told_of(question: Step, steps: Sequence[Step]) -> Told:
+    """What the model is told of what came of a question of a declared step, behind the question itself."""
+    mine = [step for step in steps if step.parent_seq == question.seq]
+    summary = next(filter(_stands_for_something, reversed(mine)), None)
+    upto = (summary and summary.covers_seq) or 0
+    pieces = [piece for piece in pieces_of(question, steps) if piece.upto > upto]
+    return Told(tuple(pieces), summary, counted=tuple(_counted(steps[::-1])))
+
+
 def _newest(tasks: Sequence[Task], steps_of: Mapping[UUID, Sequence[Step]]) -> tuple[Step | None, UUID | None]:
     """The last compaction that came to something, and the task up to which it stands for everything."""
     for task in reversed(tasks):
         for step in reversed(steps_of[task.pk]):
-            if step.kind == Step.Kind.COMPACTION and step.covers_seq is not None:
+            if step.parent_seq is None and _stands_for_something(step):
                 return step, step.covers_task or task.pk
     return None, None
+
+
+def _stands_for_something(step: Step) -> bool:
+    return step.kind == Step.Kind.COMPACTION and step.covers_seq is not None
 
 
 def _counted(steps: Sequence[Step]) -> list[tuple[str, int, int]]:
@@ -156,7 +169,7 @@ def _chain(task: Task) -> tuple[list[tuple[Task, int]], _Mark | None]:
     tasks, steps = (connection.ops.quote_name(model._meta.db_table) for model in (Task, Step))
     # Few are compactions: with “+ 0” they are found by the index that has the kind, instead of all in order of `seq`.
     mark = f"""(SELECT s.id FROM {steps} s WHERE s.task_id = t.id AND s.kind = %s AND s.covers_seq IS NOT NULL
-        ORDER BY s.seq + 0 DESC LIMIT 1)"""  # noqa: S608
+        AND s.parent_seq IS NULL ORDER BY s.seq + 0 DESC LIMIT 1)"""  # noqa: S608
     sql = f"""
         WITH RECURSIVE chain(id, previous_id, input, base_id, base_seq, depth, mark) AS (
             SELECT t.id, t.previous_id, t.input, t.base_id, t.base_seq, 0, {mark} FROM {tasks} t WHERE t.id = %s

@@ -20,6 +20,8 @@ from executor.core.messages import File, Message, Text, ToolCall, ToolResult, To
 #: How a question is estimated before a provider has counted one, and an answer whose length nobody limits.
 TOKENS_PER_BYTE = 1 / 3.5
 ANSWER_TOKENS = 8_192
+#: What a model is taken to read of which nobody knows.
+WINDOW = 32_768
 
 #: Of a shorter question, what comes beside the words weighs too much to learn from.
 TELLING = 2_000
@@ -28,6 +30,8 @@ TELLING = 2_000
 SHARE = 0.7
 #: No model is told less, in bytes, however little it can read.
 SMALLEST_ROOM = 4_000
+#: So many bytes are left for what comes after a long question.
+AFTER_QUESTION = 2_000
 #: The share of the room in which nothing is left out: what was said last.
 NEWEST = 0.3
 #: What is not worth a summary: a smaller share of the room.
@@ -44,18 +48,37 @@ class ContextFull(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """`room` is how many bytes of messages a question may have, beside the functions that it offers."""
+    """`room` is how many bytes of messages a question has at the most, beside the functions that it offers; `most` is
+    how many the model could read if nothing was kept free."""
 
     room: int
+    most: int = field(default=0, compare=False)
     scales: Scales = field(default_factory=lambda: Scales(), compare=False, repr=False)
 
     @classmethod
-    def of(cls, window: int, answer: int = 0, specs: Sequence[ToolSpec] = (), ratio: float = TOKENS_PER_BYTE) -> Budget:
+    def of(
+        cls,
+        window: int,
+        answer: int = 0,
+        specs: Sequence[ToolSpec] = (),
+        ratio: float = TOKENS_PER_BYTE,
+        *,
+        reads: int = 0,
+    ) -> Budget:
         """Of a model that reads `window` tokens, its answer among them, which may have up to `answer` tokens (0: nobody
-        knows). `ratio` is tokens per byte."""
-        longest = min(answer or ANSWER_TOKENS, window // 2 if answer else window // 4)
-        room = int((window - longest) * SHARE / ratio) - size((), specs)
-        return cls(max(room, SMALLEST_ROOM))
+        knows). `ratio` is tokens per byte. It `reads` more where not all of that is to be used."""
+        offered = size((), specs)
+        room = int(_beside_answer(window, answer) * SHARE / ratio) - offered
+        most = int(_beside_answer(max(reads, window), answer) / ratio) - offered
+        return cls(max(room, SMALLEST_ROOM), max(most, SMALLEST_ROOM))
+
+    def takes(self, question: Sequence[Message]) -> bool:
+        """Whether the model can read this, of which nothing is left out."""
+        return self.scales(question) + AFTER_QUESTION <= self.most
+
+    def after(self, question: Sequence[Message]) -> Budget:
+        """For what comes after `question`, which stays as it is."""
+        return replace(self, room=max(self.room - self.scales(question), AFTER_QUESTION))
 
     def fit(self, transcript: Sequence[Message]) -> list[Message]:
         """`transcript` with as much left out as is necessary. Raises ContextFull where much else would have to go."""
@@ -81,6 +104,10 @@ class Budget:
             first = max(first, newest_from([size(piece) for piece in rest], room))
             rest = [[LEFT_OUT], *said[-1:], *rest[first:]]
         return clipped([message for piece in (*head, *rest) for message in piece], self.room)
+
+
+def _beside_answer(window: int, answer: int) -> int:
+    return window - min(answer or ANSWER_TOKENS, window // 2 if answer else window // 4)
 
 
 LEFT_OUT = user("(This is not from the person.) Much of what was said before is left out here.")

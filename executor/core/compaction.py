@@ -1,4 +1,4 @@
-"""What was said first, told in short: how a model is asked for that, and what stands for it from then on.
+"""What was said first, told in short: when that is done, how a model is asked for it, what stands for it from then on.
 
 The older part of a transcript goes to the model as words, the summary before it included. What it answers takes its
 place. Where it gives nothing that could, what was said is left out, and the model is told so.
@@ -6,14 +6,16 @@ place. Where it gives nothing that could, what was said is left out, and the mod
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import replace
+from typing import Protocol
 
-from executor.core.budget import Budget, size
-from executor.core.errors import LLMErrorKind
-from executor.core.events import LoopEvent
+from executor.core.budget import Budget, ContextFull, coverable, size
+from executor.core.errors import LLMError, LLMErrorKind
+from executor.core.events import Failed, Finished, LoopEvent, ModelAsked, ModelRetried, Started
 from executor.core.llms.base import BaseLlm
-from executor.core.messages import File, Message, Text, user
+from executor.core.messages import File, Message, Text, Usage, user
 from executor.core.retry import FALLS_BACK
 from executor.core.summary import summarise
 
@@ -34,11 +36,88 @@ REQUEST = 4_000
 
 #: Failures that have nothing to do with the summary: any question would fail alike, so they are dealt with as always.
 NOT_HERE: frozenset[LLMErrorKind | str] = FALLS_BACK - {"server", "timeout", "protocol"}
+#: A provider that says that a question is too long is asked one that has so much of it, at the most.
+SMALLER = 0.6
 
 
-def ask(llm: BaseLlm, older: Sequence[Message], room: int) -> AsyncGenerator[LoopEvent, None]:
-    """Ask for a summary of `older`, whose system message and earlier summary come first."""
-    return summarise(llm, question(older, room), asked=_TASK.format(words=min(max(room // 80, 60), 600)))
+class Shortening:
+    """What is done for a loop whose question is too long. `compact` has what was said first summarised, so that so many
+    bytes are enough, and says whether it could."""
+
+    def __init__(self, compact: Callable[[int], Awaitable[bool]]) -> None:
+        self.is_hopeless = False  # Only leaving out is left.
+        self._compact = compact
+        self._too_long_at = -1
+
+    def fit(self, budget: Budget) -> Callable[[Sequence[Message]], Sequence[Message]]:
+        """For the loop: see `solve`."""
+        return budget.squeeze if self.is_hopeless else budget.fit
+
+    async def helps(self, error: ContextFull | LLMError, room: int, asked: int, rounds: int) -> bool:
+        """Whether the loop, which ended with `error` after so many `rounds`, may begin anew. There was `room` for so
+        many bytes, and so many were `asked`.
+
+        A model that reads less than anybody knew is told less, once for each question.
+        """
+        if isinstance(error, ContextFull):
+            self.is_hopeless = not await self._compact(room)
+            return True
+        is_new, self._too_long_at = self._too_long_at < rounds, rounds
+        return error.kind == "context_too_long" and is_new and await self._compact(int(asked * SMALLER))
+
+
+class Minutes(Protocol):
+    """Who writes down how a summary comes to be."""
+
+    async def asked(self, size: int) -> None:
+        """A model is asked, with so many bytes; or once more."""
+
+    async def accepted(self, response_id: str) -> None:
+        """The provider keeps the response."""
+
+    async def broke_off(self, error: LLMError, usage: Usage, *, begun: bool) -> None:
+        """What was asked last came to nothing, and has to be paid for if it had `begun`."""
+
+    async def left_out(self, error: LLMError, usage: Usage) -> None:
+        """There is no summary, for this reason: what it was about is left out."""
+
+    async def finished(self, event: Finished) -> None:
+        """This stands for what it was about."""
+
+
+async def compact(events: AsyncGenerator[LoopEvent, None], room: int, minutes: Minutes) -> None:
+    """Have what `ask` gives written down. Raises LLMError where another question would fail as well."""
+    size_asked = 0
+    async with aclosing(events):
+        async for event in events:
+            match event:
+                case ModelAsked(question):
+                    size_asked = size(question)
+                    await minutes.asked(size_asked)
+                case Started(response_id, is_kept=True):
+                    await minutes.accepted(response_id)
+                case ModelRetried(error, begun=True, usage=usage):
+                    await minutes.broke_off(error, usage, begun=True)
+                    await minutes.asked(size_asked)
+                case Failed(error, usage=usage) if error.kind in NOT_HERE:
+                    await minutes.broke_off(error, usage, begun=error.partial)
+                    raise error
+                case Failed(error, usage=usage):
+                    await minutes.left_out(error, usage)
+                    return
+                case Finished(message, usage=usage) if why := problem(message.text, room):
+                    await minutes.left_out(LLMError("protocol", why, partial=True), usage)
+                case Finished():
+                    await minutes.finished(event)
+
+
+def ask(
+    llm: BaseLlm, older: Sequence[Message], room: int, before: Sequence[Message] = (), kept: str = ""
+) -> AsyncGenerator[LoopEvent, None]:
+    """Ask for a summary of `older`, whose system message and earlier summary come first. What is said `before` it stays
+    beside the summary, so there is `room` without it. `kept`: see `solve`."""
+    asked = _TASK.format(words=min(max(room // 80, 60), 600))
+    return summarise(llm, [*before, *question(older, room)], kept, asked)
 
 
 def question(older: Sequence[Message], room: int) -> list[Message]:
@@ -46,6 +125,13 @@ def question(older: Sequence[Message], room: int) -> list[Message]:
     kept = next((at for at, message in enumerate(older) if not _stays(message)), len(older))
     rest = Budget(max(room - size(older[:kept]), room // 4)).squeeze([_named(message) for message in older[kept:]])
     return [*older[:kept], *rest]
+
+
+def worth_it(said: Sequence[Message], room: int) -> int:
+    """How many of the first messages are to be summarised, the summary before among them; 0 if that would not help."""
+    before = sum(map(_stays, said[:1]))
+    older = coverable(said[before:], room)
+    return older and before + older
 
 
 def _stays(message: Message) -> bool:

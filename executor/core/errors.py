@@ -3,6 +3,7 @@
     TaskExecutionError
     ├── StepValidationError     a step was given, or gave, something that does not fit
     ├── StepFailed              a step's own code failed, or took too long
+    ├── QuestionTooLong         a step asks its model more than that can read
     ├── LimitReached            the task used up what it was allowed
     │   └── GoingInCircles      … or does the same over and over again
     └── LLMError                a language model did not answer; `kind` says why
@@ -85,6 +86,18 @@ class StepValidationError(TaskExecutionError):
 
 class StepFailed(TaskExecutionError):
     kind = "step"
+
+
+class QuestionTooLong(TaskExecutionError):
+    """A handler that catches it can ask in smaller pieces."""
+
+    kind = "question_too_long"
+
+    def __init__(self, step: str) -> None:
+        super().__init__(
+            f"What the step “{step}” asks is more than its model can read.",
+            hint="Give it less text, or choose an agent whose model reads more.",
+        )
 
 
 class LimitReached(TaskExecutionError):

@@ -27,10 +27,21 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from executor.core.errors import LimitReached, LLMError, StepFailed, StepValidationError, TaskExecutionError
-from executor.core.events import Finished, LoopEvent, PersonAsked, ToolFinished
+from executor.core import prices
+from executor.core.budget import WINDOW, Budget, ContextFull, size
+from executor.core.compaction import Shortening
+from executor.core.errors import (
+    LimitReached,
+    LLMError,
+    QuestionTooLong,
+    StepFailed,
+    StepValidationError,
+    TaskExecutionError,
+)
+from executor.core.events import Finished, LoopEvent, ModelAsked, PersonAsked, ToolFinished
 from executor.core.limits import Limits, Spent
 from executor.core.llms.base import BaseLlm
+from executor.core.llms.parameters import CONTEXT_WINDOW, MAX_TOKENS
 from executor.core.loop import Tools, solve
 from executor.core.messages import Message, ToolCall, ToolResult, ToolSpec
 from executor.core.record import MemoryRecord, Part, PartEffect, Question, Record, Suspended
@@ -91,11 +102,25 @@ class NoTools:
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """Who works on a step."""
+    """Who works on a step. `budget` says how much its model is told of a question, given the functions that are offered
+    and the tokens of a byte."""
 
     llm: BaseLlm
     tools: Tools
-    instructions: str = ""
+    instructions: str
+    budget: Callable[[Sequence[ToolSpec], float], Budget]
+
+    @classmethod
+    def of(cls, llm: BaseLlm, tools: Tools, instructions: str) -> Worker:
+        """With what the model's parameters or the list of models say of it."""
+
+        def budget(specs: Sequence[ToolSpec], ratio: float) -> Budget:
+            own, longest = (llm.parameters.get(one.name) for one in (CONTEXT_WINDOW, MAX_TOKENS))
+            at = llm.endpoint
+            window = own or prices.window(getattr(llm, "type", ""), at.model, at.base_url) or WINDOW
+            return Budget.of(window, longest or 0, specs, ratio)
+
+        return cls(llm, tools, instructions, budget)
 
 
 class TaskExecutor:
@@ -151,6 +176,7 @@ class TaskExecutor:
         self._worker: Worker | None = None
         self._asked: Counter[Question] = Counter()
         self._done: Counter[str] = Counter()
+        self._asked_size = 0  # Of the last question, in bytes.
 
     # --- what a subclass may say -------------------------------------------------------------------------------------
 
@@ -265,7 +291,8 @@ class TaskExecutor:
     ) -> str:
         """What the model answers, without functions: with a `schema`, JSON that fits it.
 
-        Raises LLMError, and ResponseInvalid when corrections do not help.
+        Raises LLMError, QuestionTooLong when that is more than the model can read, and ResponseInvalid when corrections
+        do not help.
         """
         return await self._ask(instruction, context, schema, NoTools())
 
@@ -273,6 +300,8 @@ class TaskExecutor:
         self, problem: str, context: Mapping[str, Any] | None = None, schema: dict[str, Any] | None = None
     ) -> str:
         """What the model answers after as many rounds with its functions as it needs: the agent loop inside a step.
+        Where these become too long for it, old results are left out, then what came first is summarised; what it was
+        asked stays.
 
         Raises as `llm_call`, and LimitReached.
         """
@@ -304,16 +333,49 @@ class TaskExecutor:
         )
         async with self._asking:  # One question at a time: what streams belongs to the one that is open.
             if self._worker is None:
-                own = Worker(self.llm, self.tools, self.instructions)
+                own = Worker.of(self.llm, self.tools, self.instructions)
                 self._worker = await self._hire(self._step) if self._hire else own
             who = self._worker
             question = Question(self._step.id, said, who.instructions)
             self._asked[question] += 1
-            transcript = await self._record.open(replace(question, n=self._asked[question]))
-            self.spent.iterations = sum(message.role == "assistant" for message in transcript)
-            kept = await self._record.kept(who.llm)
-            events = solve(who.llm, tools or who.tools, transcript, self.limits, self.spent, schema, kept)
-            return await self._follow(events, transcript)
+            return await self._talk(who, replace(question, n=self._asked[question]), tools or who.tools, schema)
+
+    async def _talk(self, who: Worker, question: Question, tools: Tools, schema: dict[str, Any] | None) -> str:
+        """The answer of the agent loop over what was said so far, and anew over a summary of what was said first."""
+        shortening = Shortening(lambda room: self._record.compact(who.llm, room, self.spent))
+        opening = question.opening
+        while True:
+            opened = await self._record.open(question, who.llm)
+            self.spent.iterations = opened.rounds
+            budget = who.budget(tools.specs, opened.ratio)
+            fit = self._fitted(opening, budget, shortening, is_new=not opened.rounds)
+            events = solve(who.llm, tools, opened.transcript, self.limits, self.spent, schema, opened.kept, fit)
+            try:
+                return await self._follow(events, opened.transcript)
+            except (ContextFull, LLMError) as error:
+                after = self._asked_size - size(opening)
+                if await shortening.helps(error, budget.after(opening).room, after, self.spent.iterations):
+                    continue
+                if isinstance(error, LLMError) and error.kind == "context_too_long" and not self.spent.iterations:
+                    raise self._too_long() from error
+                raise
+
+    def _fitted(
+        self, opening: Sequence[Message], budget: Budget, shortening: Shortening, *, is_new: bool
+    ) -> Callable[[Sequence[Message]], Sequence[Message]]:
+        """What is told of a transcript: the question itself as it is, and as much as there is room for after it."""
+        after = budget.after(opening)
+
+        def fit(said: Sequence[Message]) -> Sequence[Message]:
+            if is_new and not budget.takes(opening):
+                raise self._too_long()
+            return [*said[: len(opening)], *shortening.fit(after)(said[len(opening) :])]
+
+        return fit
+
+    def _too_long(self) -> QuestionTooLong:
+        assert self._step is not None
+        return QuestionTooLong(self._step.name)
 
     async def _follow(self, events: AsyncGenerator[LoopEvent, None], transcript: Sequence[Message]) -> str:
         """The answer at the end of the loop. Raises Suspended if it has to wait for somebody."""
@@ -321,7 +383,9 @@ class TaskExecutor:
         async with aclosing(events):
             async for event in events:
                 await self.emit(event)
-                if isinstance(event, Finished):
+                if isinstance(event, ModelAsked):
+                    self._asked_size = size(event.question)
+                elif isinstance(event, Finished):
                     last = event.message
                 elif isinstance(event, ToolFinished | PersonAsked):
                     last = None

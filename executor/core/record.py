@@ -11,13 +11,16 @@ import inspect
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from executor.core.errors import TaskExecutionError
-from executor.core.events import Finished, LoopEvent, ToolFinished
+from executor.core import compaction
+from executor.core.budget import TOKENS_PER_BYTE, learnt, size
+from executor.core.errors import LLMError, TaskExecutionError
+from executor.core.events import Finished, LoopEvent, ModelAsked, ToolFinished
+from executor.core.limits import Spent
 from executor.core.llms.base import BaseLlm
-from executor.core.messages import Message, system, tool, user
+from executor.core.messages import Message, Usage, system, tool, user
 from executor.core.steps import TaskStep
 
 #: What doing a part twice would do, as of functions (docs/adding-a-function.md).
@@ -40,6 +43,18 @@ class Question:
     @property
     def opening(self) -> list[Message]:
         return [*([system(self.instructions)] if self.instructions else []), user(self.text)]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A question as far as it got in this attempt: what was said, and after how many `rounds`. `kept` is the response
+    that it waits for, if its model was asked before and can fetch it (`BaseLlm.resume`); `ratio` is tokens per byte, as
+    the provider counted them last."""
+
+    transcript: list[Message]
+    rounds: int = 0
+    kept: str = ""
+    ratio: float = TOKENS_PER_BYTE
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +81,15 @@ class Record(Protocol):
     async def fail_step(self, step: TaskStep, error: TaskExecutionError) -> None:
         """Raises Suspended if somebody has to decide what became of something that it did."""
 
-    async def open(self, question: Question) -> list[Message]:
-        """The transcript of the question, as far as it got in this attempt. What is noted next belongs to it."""
+    async def open(self, question: Question, llm: BaseLlm) -> Opened:
+        """The question, of which `llm` is asked. What is noted next belongs to it."""
 
-    async def kept(self, llm: BaseLlm) -> str:
-        """The response that the question which was opened last waits for, if its model was asked before and `llm` can
-        fetch it (`BaseLlm.resume`)."""
+    async def compact(self, llm: BaseLlm, room: int, spent: Spent) -> bool:
+        """Have what was said first of the open question summarised, so that about `room` bytes are enough for what
+        comes after the question itself. False if that would not help. `spent` is counted up.
+
+        Raises LLMError where another question would fail as well.
+        """
 
     async def note(self, event: LoopEvent) -> None:
         """On record before the loop goes on."""
@@ -88,9 +106,11 @@ class MemoryRecord:
         self.outputs: dict[str, dict[str, Any]] = {}
         self._attempts: Counter[str] = Counter()
         self._begun: set[str] = set()
-        self._transcripts: dict[tuple[int, Question], list[Message]] = {}
+        self._talks: dict[tuple[int, Question], _Talk] = {}
         self._parts: dict[tuple[str, str, str, int], str] = {}
-        self._open: list[Message] = []
+        self._talk = _Talk([])
+        self._asked = 0  # Bytes.
+        self._ratio = TOKENS_PER_BYTE
 
     async def begin_step(self, step: TaskStep) -> int:
         if step.id not in self._begun:
@@ -104,19 +124,28 @@ class MemoryRecord:
     async def fail_step(self, step: TaskStep, error: TaskExecutionError) -> None:
         self._begun.discard(step.id)
 
-    async def open(self, question: Question) -> list[Message]:
+    async def open(self, question: Question, llm: BaseLlm) -> Opened:
         key = self._attempts[question.step], question
-        self._open = self._transcripts.setdefault(key, question.opening)
-        return list(self._open)
+        self._talk = self._talks.setdefault(key, _Talk(question.opening))
+        return Opened([*self._talk.question, *self._talk.said], self._talk.rounds, ratio=self._ratio)
 
-    async def kept(self, llm: BaseLlm) -> str:
-        return ""
+    async def compact(self, llm: BaseLlm, room: int, spent: Spent) -> bool:
+        talk = self._talk
+        if not (older := compaction.worth_it(talk.said, room)):
+            return False
+        asking = compaction.ask(llm, talk.said[:older], room, talk.question)
+        await compaction.compact(asking, room, _Shortened(talk, older, spent))
+        return True
 
     async def note(self, event: LoopEvent) -> None:
-        if isinstance(event, Finished):
-            self._open.append(event.message)
+        if isinstance(event, ModelAsked):
+            self._asked = size(event.question)
+        elif isinstance(event, Finished):
+            self._talk.said.append(event.message)
+            self._talk.rounds += 1
+            self._ratio = learnt(event.usage.input_tokens, self._asked)
         elif isinstance(event, ToolFinished):
-            self._open.append(tool(event.result))
+            self._talk.said.append(tool(event.result))
 
     async def once(self, part: Part, work: Callable[..., Any]) -> Any:
         key = part.step, part.name, json.dumps(part.arguments, sort_keys=True, default=str), part.n
@@ -125,3 +154,40 @@ class MemoryRecord:
             done = work(*part.arguments) if is_async else asyncio.to_thread(work, *part.arguments)
             self._parts[key] = json.dumps(await done)
         return json.loads(self._parts[key])
+
+
+@dataclass(slots=True)
+class _Talk:
+    """`said` is what came after the question, the summary of what came first in its place; `summary` is its text."""
+
+    question: list[Message]
+    said: list[Message] = field(default_factory=list)
+    rounds: int = 0
+    summary: str = ""
+
+
+@dataclass(slots=True)
+class _Shortened:
+    """Puts a summary in the place of the `older` messages of a talk."""
+
+    talk: _Talk
+    older: int
+    spent: Spent
+
+    async def asked(self, size: int) -> None: ...
+
+    async def accepted(self, response_id: str) -> None: ...
+
+    async def broke_off(self, error: LLMError, usage: Usage, *, begun: bool) -> None:
+        self.spent.tokens += usage.total_tokens
+
+    async def left_out(self, error: LLMError, usage: Usage) -> None:
+        self._put(compaction.told(self.talk.summary, is_partial=True), usage)
+
+    async def finished(self, event: Finished) -> None:
+        self.talk.summary = event.message.text
+        self._put(compaction.told(event.message.text), event.usage)
+
+    def _put(self, told: Message, usage: Usage) -> None:
+        self.talk.said[: self.older] = [told]
+        self.spent.tokens += usage.total_tokens

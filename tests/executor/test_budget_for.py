@@ -7,15 +7,16 @@ from typing import Any
 import pytest
 
 from executor.compaction import budget_for
-from executor.core.budget import Budget
+from executor.core.budget import AFTER_QUESTION, TOKENS_PER_BYTE, Budget
 from executor.core.config import AgentConfig
+from executor.core.messages import user
 from executor.told import Told
 
 NOTHING = Told(())
 
 
 def room(provider: str, model: str, told: Told = NOTHING, **parameters: Any) -> int:
-    return budget_for(AgentConfig("a", "A", provider, model, parameters=parameters), told, ()).room
+    return budget_for(AgentConfig("a", "A", provider, model, parameters=parameters), (), told.ratio(provider)).room
 
 
 @pytest.mark.parametrize(
@@ -32,6 +33,15 @@ def test_a_window_is_what_the_list_says_within_what_the_site_wants(
 def test_what_the_agent_says_goes_before() -> None:
     assert room("gpt", "gpt-4o", context_window=500_000) == Budget.of(500_000).room
     assert room("openai_compatible", "qwen3:8b", context_window=4_096) == Budget.of(4_096).room
+
+
+def test_a_question_that_cannot_be_shortened_may_have_all_that_the_model_reads(settings: Any) -> None:
+    settings.CONTEXT_TOKENS, settings.CONTEXT_WINDOW = 20_000, 10_000
+    large = budget_for(AgentConfig("a", "A", "gpt", "gpt-4o"), (), TOKENS_PER_BYTE)
+    assert large.takes([user("x" * 400_000)])
+    assert not large.takes([user("x" * 420_000)])
+    assert large.after([user("x" * 400_000)]).room == AFTER_QUESTION
+    assert not budget_for(AgentConfig("a", "A", "demo", ""), (), TOKENS_PER_BYTE).takes([user("x" * 35_000)])
 
 
 def test_room_for_the_answer_is_kept() -> None:

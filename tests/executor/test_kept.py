@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
@@ -21,6 +22,7 @@ from executor.live import Publisher
 from executor.models import Agent, Status, Step, Task
 from executor.run import Interruption, Run
 from tests.executor.conftest import MakeTask, claimed, taken_over, worker_dies
+from tests.executor.test_compaction import after, talk
 from tests.executor.test_costs import told
 from tests.executor.test_run import ended, execute, shown, until
 from tests.fakes.kept_responses import Kept
@@ -61,14 +63,14 @@ def keeping(server: ModelServer, **parameters: Any) -> dict[str, Any]:
     }
 
 
-def interrupted(journal: Journal, how: Callable[[Run], object], said: str = "One two") -> None:
+def interrupted(journal: Journal, how: Callable[[Run], object], said: str | Callable[[Run], bool] = "One two") -> None:
     """Work on the task until it has `said` something, then do that to the worker and wait until it left."""
 
     async def work() -> None:
         publisher = Publisher(settings.REDIS_URL)
         run = Run(journal, publisher)
         running = asyncio.create_task(run.execute())
-        await until(lambda: said in run._stream.text)
+        await until(lambda: said in run._stream.text if isinstance(said, str) else said(run))
         how(run)
         await asyncio.wait([running], timeout=10)
         await publisher.aclose()
@@ -201,6 +203,85 @@ def test_a_message_said_meanwhile_goes_in_after_the_fetched_answer(
     execute(taken_over(task))
     assert [kind for kind, _, _ in steps(task)] == ["model", "tool", "message", "model"]
     assert len(model_server.asked) == 2
+
+
+# --- a summary of what was said first --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def long(make_task: MakeTask, model_server: ModelServer) -> Task:
+    """A message after others, which are more than the model can be told."""
+    agent = keeping(model_server, context_window=3_000)
+    return after(talk(make_task("Question 0", functions=[], **agent), 9))
+
+
+def is_kept(server: ModelServer) -> Callable[[Run], bool]:
+    return lambda run: bool(server.kept.by_id) and run._recorder._kept is not None
+
+
+@pytest.mark.parametrize("how", [killed, handed_over])
+def test_a_summary_is_fetched_by_whoever_takes_over_and_paid_for_once(
+    long: Task, model_server: ModelServer, how: Callable[[Run], object]
+) -> None:
+    model_server.script([replace(CUT, usage=USED), Turn(text="Fine.", usage=USED)])
+    interrupted(claimed(long), how, is_kept(model_server))
+    execute(taken_over(long) if how is killed else claimed(long))
+    assert ended(long)[0] == "done"
+    assert steps(long) == [("compaction", "done", WORDS), ("model", "done", "Fine.")]
+    assert len(model_server.asked) == 2
+    assert (kept(model_server).fetched, kept(model_server).cancelled) == (1, False)
+    summary = long.steps.get(seq=1)
+    assert (summary.attempt, summary.fence, summary.covers_seq) == (2, 2, 1)
+    assert (long.cost, long.unpriced_calls) == (Decimal("0.006"), 0)
+    assert WORDS in json.dumps(model_server.asked[1].body)
+
+
+def test_a_summary_that_is_gone_is_asked_for_anew(long: Task, model_server: ModelServer) -> None:
+    model_server.script([CUT, Turn(text="They like tides."), Turn(text="Fine.")])
+    interrupted(claimed(long), killed, is_kept(model_server))
+    model_server.kept.kept_for = 0.0
+    execute(taken_over(long))
+    assert [(kind, status) for kind, status, _ in steps(long)] == [
+        ("compaction", "failed"),
+        ("compaction", "done"),
+        ("model", "done"),
+    ]
+    assert len(model_server.asked) == 3
+
+
+def test_a_summary_of_something_else_than_is_wanted_by_now_is_not_fetched(
+    long: Task, model_server: ModelServer
+) -> None:
+    model_server.script([CUT, Turn(text="They like tides."), Turn(text="Fine.")])
+    interrupted(claimed(long), killed, is_kept(model_server))
+    left = long.steps.get()
+    assert left.arguments is not None
+    Step.objects.filter(pk=left.pk).update(arguments=left.arguments | {"covers_seq": 77})
+    execute(taken_over(long))
+    assert [text for _, status, text in steps(long) if status == "done"] == ["They like tides.", "Fine."]
+    assert kept(model_server).fetched == 0
+
+
+def test_a_summary_that_is_whole_is_not_asked_for_again(long: Task, model_server: ModelServer) -> None:
+    model_server.script([Turn(text="They like tides."), CUT])
+    interrupted(claimed(long), killed)
+    execute(taken_over(long))
+    assert steps(long) == [("compaction", "done", "They like tides."), ("model", "done", WORDS)]
+    assert len(model_server.asked) == 2
+
+
+def test_stop_ends_a_summary_at_the_provider_too(long: Task, model_server: ModelServer) -> None:
+    model_server.script([SLOW])
+
+    async def stop(run: Run) -> None:
+        await until(lambda: is_kept(model_server)(run))
+        await in_database(actions.stop, long)
+        run.interrupt(Interruption.STOP)
+        await is_cancelled(model_server)
+
+    execute(claimed(long), stop)
+    assert ended(long)[:2] == ("stopped", "person")
+    assert [(kind, status) for kind, status, _ in steps(long)] == [("compaction", "cancelled")]
 
 
 # --- where it cannot be fetched --------------------------------------------------------------------------------------
