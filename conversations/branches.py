@@ -63,12 +63,11 @@ def edit(turn: Turn, text: str, agent: Agent | None = None) -> Turn:
     return _beside(turn, text, lambda: _task(turn, user_message(text), version), agent)
 
 
-def fork(turn: Turn, seq: int, *, arguments: dict[str, Any] | None = None, result: str | None = None) -> Turn:
-    """Go on from a step once more, see `executor.forks.fork`. Raises NotNow, and WrongAnswer for what does not fit."""
-    if turn.task.declared_id:
-        raise NotNow("The steps of this task are declared: try it again where it failed, or start it anew.")
+def fork(turn: Turn, seq: int, **changes: Any) -> Turn:
+    """Go on from a step once more, with the `changes` of `executor.forks.fork`. Raises NotNow, and WrongAnswer for what
+    does not fit."""
     _version(turn, None)  # It goes on with the version that it ran with, as long as the agent may be used.
-    return _beside(turn, turn.text, lambda: forks.fork(turn.task, seq, arguments=arguments, result=result))
+    return _beside(turn, turn.text, lambda: forks.fork(turn.task, seq, **changes))
 
 
 @transaction.atomic

@@ -23,6 +23,8 @@ Kind, Choice = Decision.Kind, Decision.Choice
 
 #: What the names of fields with arguments begin with.
 ARGUMENT = "argument-"
+#: Longer JSON stands in lines.
+_A_LINE = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,26 +112,46 @@ def changed_arguments(decision: Decision, data: Mapping[str, str]) -> dict[str, 
 
 def argument_fields(step: Step) -> tuple[FieldView, ...]:
     """Of a call whose arguments can be changed; none where nobody knows its function."""
-    return tuple(_field(name, rule, step.arguments or {}) for name, rule in _schema(step).items())
+    return fields_of(_schema(step), step.arguments or {})
 
 
 def read_arguments(step: Step, data: Mapping[str, str]) -> dict[str, Any] | None:
     """The arguments of a call as its fields have them; None if there are none. Raises WrongAnswer."""
-    before: dict[str, Any] = step.arguments or {}
-    schema = _schema(step)
+    return read_fields(_schema(step), step.arguments or {}, data)
+
+
+def fields_of(schema: Mapping[str, Any], values: Mapping[str, Any]) -> tuple[FieldView, ...]:
+    """A field for each property of an object, as it is in `values`."""
+    return tuple(_field(name, rule, values) for name, rule in schema.items())
+
+
+def read_fields(schema: Mapping[str, Any], before: Mapping[str, Any], data: Mapping[str, str]) -> dict[str, Any] | None:
+    """The values as their fields have them, with those that have none as they were `before`; None if no field was
+    sent. Raises WrongAnswer."""
     given = {name: data[ARGUMENT + name] for name in schema if ARGUMENT + name in data}
     if not given:
         return None
-    arguments = dict(before)
+    values = dict(before)
     for name, text in given.items():
         field = _field(name, schema[name], before)
         if text.replace("\r\n", "\n") == field.value:
             continue  # As it was, also where it was left out.
         if text == "" and field.kind != "text":
-            arguments.pop(name, None)
+            values.pop(name, None)
         else:
-            arguments[name] = _read(field, text)
-    return arguments
+            values[name] = _read(field, text)
+    return values
+
+
+def read_object(text: str) -> dict[str, Any]:
+    """Raises WrongAnswer unless it is a JSON object."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise WrongAnswer(f"This is not JSON: {error}.") from error
+    if not isinstance(found, dict):
+        raise WrongAnswer('Write a JSON object: {"name": value, …}.')
+    return found
 
 
 def what_was_decided(decision: Decision) -> str:
@@ -198,6 +220,8 @@ def _field(name: str, rule: Mapping[str, Any], arguments: Mapping[str, Any]) -> 
     if kind == "text" and not isinstance(value, str | None):
         kind = "json"
     text = value if isinstance(value, str) and kind != "json" else json.dumps(value, ensure_ascii=False)
+    if kind == "json" and len(text) > _A_LINE:
+        text = words.pretty(value)
     return FieldView(
         name=ARGUMENT + name,
         label=name.replace("_", " "),

@@ -15,6 +15,7 @@ from conversations import words
 from conversations.sub_tasks import gives_tasks
 from conversations.values import output_html
 from executor.core.validation import parse_answer
+from executor.history import owners
 from executor.models import Status, Step, Task
 from executor.states import State
 
@@ -132,6 +133,8 @@ def _state(task: Task, row: Step | None, inside: Sequence[Step], state: State) -
     match row.status if row else None:
         case None:
             return "open"
+        case Step.Status.PENDING if task.is_active:  # A fork is to go on with it.
+            return "open"
         case Step.Status.DONE:
             return "done"
         case Step.Status.FAILED:
@@ -149,13 +152,10 @@ def _state(task: Task, row: Step | None, inside: Sequence[Step], state: State) -
 
 def _inside(steps: Sequence[Step]) -> dict[int, list[Step]]:
     """The rows that belong to each declared step, by its `seq`: calls, and what models said."""
-    owner: dict[int, int] = {}
+    owner = owners(steps)
     found: dict[int, list[Step]] = defaultdict(list)
     for step in steps:
-        if step.kind == Step.Kind.STEP:
-            owner[step.seq] = step.seq
-        elif step.parent_seq in owner:
-            owner[step.seq] = owner[step.parent_seq]
+        if step.kind != Step.Kind.STEP and step.seq in owner:
             found[owner[step.seq]].append(step)
     return found
 

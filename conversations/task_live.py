@@ -16,12 +16,13 @@ from uuid import UUID
 from django.template.loader import render_to_string
 
 from conversations import words
+from conversations.again import Typed
 from conversations.fragments import partial
 from conversations.hub import Viewer
 from conversations.models import Turn
 from conversations.present import task_views
 from conversations.record import Record
-from conversations.timeline import Typed, timeline
+from conversations.timeline import timeline
 from executor.database import in_database
 from executor.models import Task
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 from uuid import UUID
 
@@ -14,18 +13,19 @@ from django.views.decorators.http import require_POST, require_safe
 
 from conversations import branches
 from conversations.access import get_task, get_turn
+from conversations.again import Typed
 from conversations.branch_views import refused, shown
 from conversations.branches import NotNow
-from conversations.cards import read_arguments
+from conversations.cards import read_arguments, read_object
 from conversations.document import document, written
 from conversations.models import Turn
+from conversations.outputs import code_of, read_output
 from conversations.record import Record
 from conversations.sidebar import conversation_view
 from conversations.task_live import task_context
-from conversations.timeline import Typed
 from conversations.views import Request, frame
 from executor.decisions import WrongAnswer
-from executor.forks import StillAtWork, steps_of
+from executor.forks import StillAtWork, can_go_on_from, steps_of
 from executor.models import Step, Task
 
 
@@ -48,42 +48,36 @@ def task_json(request: Request, task_id: UUID) -> HttpResponse:
 @require_POST
 @login_required
 def fork(request: Request, task_id: UUID, seq: int) -> HttpResponse:
-    """Go on from a step: `what` is "arguments" or "result" if that is changed."""
+    """Go on from a step: `what` is "arguments", "result" or "output" if that is changed."""
     turn = get_turn(request.user, task_id)
     step = next((step for step in steps_of(turn.task) if step.seq == seq), None)
     data = {name: str(value).replace("\x00", "\ufffd") for name, value in request.POST.items()}
     what = data.get("what", "")
     try:
-        made = branches.fork(turn, seq, **(_changes(step, what, data) if step else {}))
+        made = branches.fork(turn, seq, **(_changes(turn.task, step, what, data) if step else {}))
     except (NotNow, StillAtWork) as why:
+        if what and not turn.task.is_active:
+            return _page(request, turn.task, Typed(seq, what, str(why), data))
         return refused(request, turn, str(why))
     except WrongAnswer as error:
-        if step is None:
+        if step is None or not can_go_on_from(turn.task, step):
             raise Http404("There is no such step.") from error
         return _page(request, turn.task, Typed(seq, what, str(error), data))
     return shown(request, made)
 
 
-def _changes(step: Step, what: str, data: dict[str, str]) -> dict[str, Any]:
+def _changes(task: Task, step: Step, what: str, data: dict[str, str]) -> dict[str, Any]:
     match what:
         case "arguments" if "arguments" in data:
-            return {"arguments": _parsed(data["arguments"])}
+            return {"arguments": read_object(data["arguments"])}
         case "arguments":
             return {"arguments": read_arguments(step, data)}
+        case "output":
+            return {"output": read_output(code_of(task), step, data)}
         case "result":
             return {"result": data.get("result", "").replace("\r\n", "\n")}
         case _:
             return {}
-
-
-def _parsed(text: str) -> dict[str, Any]:
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise WrongAnswer(f"This is not JSON: {error}.") from error
-    if not isinstance(found, dict):
-        raise WrongAnswer('Write a JSON object: {"name": value, …}.')
-    return found
 
 
 def _page(request: Request, found: Task, typed: Typed | None = None) -> HttpResponse:

@@ -10,14 +10,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from django.db.models.functions import Now
+from django.db.models.functions import Coalesce, Now
 
 from executor.core.errors import LLM_ERROR_KINDS, TaskExecutionError
 from executor.core.limits import Spent
 from executor.core.messages import ToolCall
 from executor.core.record import Opened, Part, Question
 from executor.core.steps import TaskStep
-from executor.history import whole
+from executor.history import inherited, whole
 from executor.journal import Journal
 from executor.models import Decision, OnUnknown, Step
 from executor.stored import clean, clean_json, digest
@@ -47,7 +47,8 @@ class DeclaredJournal(Journal):
             elif row.status != Step.Status.STARTED:
                 row.attempt += row.status == Step.Status.FAILED and row.error_kind not in (*LLM_ERROR_KINDS, "limit")
                 begun = {"status": Step.Status.STARTED, "error": "", "error_kind": "", "ended_at": None}
-                Step.objects.filter(pk=row.pk).update(**begun, attempt=row.attempt)
+                began = Coalesce("started_at", Now())
+                Step.objects.filter(pk=row.pk).update(**begun, attempt=row.attempt, started_at=began)
         self.step_seq, self.attempt = row.seq, row.attempt
         return row.attempt
 
@@ -124,7 +125,7 @@ class DeclaredJournal(Journal):
         arguments = clean_json({str(n): value for n, value in enumerate(part.arguments, 1)})
         call = ToolCall(digest(f"{part.step}/{part.name}/{part.n}", arguments), part.name, arguments)
         rows = Step.objects.filter(task=self.task_id, call_id=call.id)
-        if not (row := rows.first()):
+        if not (row := rows.first() or self._shared_part(call.id)):
             with self._transaction():
                 self._add(
                     kind=Step.Kind.TOOL,
@@ -147,6 +148,14 @@ class DeclaredJournal(Journal):
             row = rows.get()
         self._calls[call.id] = row.seq, row.effect
         return call, row
+
+    def _shared_part(self, call_id: str) -> Step | None:
+        """The part in the task that this one was forked from. If it is not done there, it is this one's to do."""
+        shared = inherited([self.task], Step.objects.filter(call_id=call_id)).get(self.task_id, [])
+        if not shared or shared[-1].status in (Step.Status.DONE, Step.Status.SKIPPED):
+            return shared[-1] if shared else None
+        with self._transaction():
+            return shared[-1].replaced_in(self.task, status=shared[-1].status)
 
     def _is_mine(self, row: Step) -> bool:
         return row.parent_seq == self.step_seq and row.attempt == self.attempt

@@ -85,6 +85,17 @@ def pieces_of(question: Step, steps: Sequence[Step]) -> list[Piece]:
     return [Piece(question.task_id, upto, messages) for upto, messages in _pieces(mine, close=False)]
 
 
+def owners(steps: Iterable[Step]) -> dict[int, int]:
+    """The declared step that each row belongs to, itself as well, both by `seq`."""
+    found: dict[int, int] = {}
+    for step in steps:
+        if step.kind == Step.Kind.STEP:
+            found[step.seq] = step.seq
+        elif step.parent_seq in found:
+            found[step.seq] = found[step.parent_seq]
+    return found
+
+
 def answers(steps: Sequence[Step], *, close: bool) -> list[Message]:
     """What models said in these steps, and what they were told."""
     return [message for _, messages in _pieces(steps, close=close) for message in messages]

@@ -274,15 +274,32 @@ class TaskExecutor:
             raise StepValidationError(f"What handle_{step.id} returned cannot be kept as JSON: {error}.") from error
 
     async def _handle(self, step: TaskStep, step_input: dict[str, Any]) -> Any:
-        handler = getattr(self, f"handle_{step.id}", None)
-        if handler is None:
+        if not self.has_handler(step):
             ask = self.solve if step.functions else self.llm_call
             text = await ask(step.instruction or step.name, step_input, step.response_schema)
             return {step.id: parse_answer(text) if step.response_schema else text}
-        result = await handler(step_input)
-        if step.response_schema and (wrong := answer_problems(json.dumps(result, default=str), step.response_schema)):
-            raise StepValidationError(f"What handle_{step.id} returned does not fit: {wrong[0]}")
+        result = await getattr(self, f"handle_{step.id}")(step_input)
+        if wrong := self.output_problem(step, result):
+            raise StepValidationError(f"What handle_{step.id} returned does not fit: {wrong}")
         return result
+
+    @classmethod
+    def has_handler(cls, step: TaskStep) -> bool:
+        """Else its model is asked, and what that says is the one thing that the step gives, under its id."""
+        return hasattr(cls, f"handle_{step.id}")
+
+    @classmethod
+    def output_problem(cls, step: TaskStep, output: Any) -> str:
+        """Why a step cannot give this, in words; "" if it can."""
+        if not cls.has_handler(step):
+            if not isinstance(output, dict) or output.keys() != {step.id}:
+                return f"It must be an object with “{step.id}”, and nothing else."
+            output = output[step.id]
+            if step.response_schema is None and not isinstance(output, str):
+                return f"“{step.id}” must be a text."
+        if not step.response_schema:
+            return ""
+        return next(iter(answer_problems(json.dumps(output, default=str), step.response_schema)), "")
 
     # --- what handlers call ------------------------------------------------------------------------------------------
 

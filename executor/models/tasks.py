@@ -7,6 +7,7 @@ executor/journal.py, and every one of those writes checks the fence.
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from django.conf import settings
 from django.db import models
@@ -249,6 +250,13 @@ class Step(models.Model):
     def is_open(self) -> bool:
         return self.status in OPEN
 
+    def replaced_in(self, fork: Task, **changes: Any) -> Step:
+        """A row of `fork`, to be begun anew unless `changes` say otherwise, in place of this one, which it shares."""
+        same = {name: getattr(self, name) for name in _OF_ITS_OWN}
+        return Step.objects.create(
+            **(same | {"task": fork, "fence": fork.fence, "status": self.Status.PENDING} | changes)
+        )
+
     @property
     def made_at(self) -> datetime | None:
         """When an earlier call gave this result, which was kept since then; None if the call ran itself."""
@@ -256,6 +264,11 @@ class Step(models.Model):
         return datetime.fromisoformat(self.response_id) if is_kept else None
 
 
+#: What a step is about, and not what became of it.
+_OF_ITS_OWN = (
+    *("seq", "parent_seq", "kind", "name", "text", "call_id", "provider_call_id"),
+    *("arguments", "raw_arguments", "arguments_digest", "effect"),
+)
 #: Steps in which a model is asked, and paid for.
 ASKS = (Step.Kind.MODEL, Step.Kind.COMPACTION)
 #: Steps that are not over.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -127,6 +128,39 @@ def test_a_failed_step_is_tried_again_where_it_failed(tab: Tab, model_server: Mo
     tab.wait_until_over()
     expect(tab.answer.locator("h1")).to_have_text("Composting for beginners")
     equals_itself_loaded_anew(tab)
+
+
+def test_what_a_step_gave_is_changed_and_the_steps_after_it_go_on_from_that(
+    tab: Tab, model_server: ModelServer
+) -> None:
+    tab.expects("422")
+    model_server.script([PLANNED, DRAFTED, READ, WRITTEN])
+    start(tab)
+    tab.wait_until_over()
+    tab.page.get_by_role("link", name="What it did, step by step").click()
+    tab.page.wait_for_url("**/t/*/")
+    first = tab.find(".line-step").first
+    first.get_by_text("Change the result").click()
+    expect(first.locator("[name=argument-title]")).to_have_value("Composting for beginners")
+    first.locator("[name=argument-title]").fill("Composting in a flat")
+    sections = first.locator("[name=argument-sections]").input_value()
+    first.locator("[name=argument-sections]").fill("[")
+    first.get_by_role("button", name="Go on with this").click()
+    expect(tab.find(".decision-error")).to_contain_text("Sections: write JSON")
+    expect(first.locator("[name=argument-title]")).to_have_value("Composting in a flat")
+    expect(tab.find(".decision-error")).to_be_in_viewport()
+    tab.photograph("task-fork")
+    first.locator("[name=argument-sections]").fill(sections)
+    flat = Turn("# Composting in a flat\n\nWorms do it under the sink.")
+    model_server.script([DRAFTED, READ, replace(flat, rate=20)])
+    first.get_by_role("button", name="Go on with this").click()
+    tab.page.wait_for_url(re.compile("/c/.*#turn-"))
+    tab.wait_until_over()
+    expect(tab.find(".variants")).to_contain_text("2/2")
+    expect(tab.answer.locator("h1")).to_have_text("Composting in a flat")
+    equals_itself_loaded_anew(tab)
+    tab.page.get_by_role("link", name="What it did, step by step").click()
+    expect(tab.find(".line-step").first).to_contain_text("Result changed")
 
 
 @pytest.mark.parametrize("colours", ["light", "dark"])

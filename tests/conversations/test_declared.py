@@ -52,13 +52,10 @@ def test_trying_it_all_again_starts_it_with_what_was_filled_in(tides: Turn) -> N
     assert again.task.data == {"place": "Brest"}
 
 
-def test_its_words_are_not_edited_and_its_steps_not_forked(tides: Turn, as_alice: Client) -> None:
+def test_its_words_are_not_edited(tides: Turn, as_alice: Client) -> None:
     fail(tides)
     DeclaredTask.objects.update(enabled=False)
     assert not page(as_alice, tides).select(".said .edit")
-    refused = as_alice.post(reverse("fork", args=[tides.task_id, 1]))
-    assert (refused.status_code, tides.conversation.turns.count()) == (302, 1)
-    assert "The steps of this task are declared" in page(as_alice, tides).text
 
 
 def test_it_does_not_go_into_the_task_at_work_as_a_message_would(alice: User, demo: Agent, as_alice: Client) -> None:

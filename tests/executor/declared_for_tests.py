@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 from executor.core.executor import TaskExecutor
@@ -13,6 +14,13 @@ DONE: list[str] = []
 HELD: set[str] = set()
 #: Attempts of the step “check” that are still to fail.
 FAILING: list[str] = []
+
+
+def begin_counting() -> list[str]:
+    for counted in (DONE, FAILING):
+        counted.clear()
+    HELD.clear()
+    return DONE
 
 
 async def fetch(what: str) -> str:
@@ -44,3 +52,8 @@ class Survey(TaskExecutor):
         if FAILING:
             raise RuntimeError(FAILING.pop())
         return {"verdict": verdict}
+
+
+def changed(step_id: str, **changes: Any) -> tuple[TaskStep, ...]:
+    """The steps of a survey, with changes of one."""
+    return tuple(replace(step, **changes) if step.id == step_id else step for step in Survey.task_steps)

@@ -40,10 +40,7 @@ FETCHED = ["moon", "sun", "wind"]
 
 @pytest.fixture(autouse=True)
 def done() -> list[str]:
-    for counted in (declared_for_tests.DONE, declared_for_tests.FAILING):
-        counted.clear()
-    declared_for_tests.HELD.clear()
-    return declared_for_tests.DONE
+    return declared_for_tests.begin_counting()
 
 
 @pytest.fixture
@@ -51,16 +48,19 @@ def survey(make_task: MakeTask) -> Callable[..., Task]:
     """A queued survey of the tides by the model of a script."""
 
     def make(script: Script | None, **agent: Any) -> Task:
-        declaration = {"title": "Survey", "class": "tests.executor.declared_for_tests.Survey"}
-        declared, _ = DeclaredTask.objects.get_or_create(
-            name="survey", defaults={"title": "Survey", "declaration": declaration}
-        )
-        task = make_task("/survey", script, **agent)
-        task.declared, task.data = declared.current_version(), {"topic": "Tides"}
-        task.save(update_fields=["declared", "data"])
-        return task
+        return as_survey(make_task("/survey", script, **agent))
 
     return make
+
+
+def as_survey(task: Task) -> Task:
+    declaration = {"title": "Survey", "class": "tests.executor.declared_for_tests.Survey"}
+    declared, _ = DeclaredTask.objects.get_or_create(
+        name="survey", defaults={"title": "Survey", "declaration": declaration}
+    )
+    task.declared, task.data = declared.current_version(), {"topic": "Tides"}
+    task.save(update_fields=["declared", "data"])
+    return task
 
 
 def run(task: Task) -> str:
