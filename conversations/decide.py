@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+from uuid import UUID
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
-from django.views.decorators.http import require_http_methods
+from django.views.decorators.http import require_http_methods, require_POST
 
 from conversations import fragments
-from conversations.access import get_decision
+from conversations.access import get_conversation, get_decision
 from conversations.cards import DecisionView, changed_arguments
 from conversations.models import Turn
 from conversations.views import Request
@@ -90,6 +91,15 @@ def decide(request: Request, decision_id: int) -> HttpResponse:
     if request.htmx:
         return HttpResponse(fragments.decided(decision))
     return _back(decision)
+
+
+@require_POST
+@login_required
+def ask_again(request: Request, conversation_id: UUID) -> HttpResponse:
+    """Take “Always in this conversation” back, and show what is left of it."""
+    found = get_conversation(request.user, conversation_id)
+    decisions.ask_again(request.user, found.pk, request.POST.get("function", "").replace("\x00", ""))
+    return redirect("conversation_usage", found.pk)
 
 
 def _page(

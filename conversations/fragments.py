@@ -282,8 +282,13 @@ def _steps_changed(before: TaskView, after: TaskView) -> Iterator[str]:
             return
     if changed:
         yield partial(f"#steps-{after.id}", "upsert", changed)
-    if (before.step_count, before.state_label) != (after.step_count, after.state_label):
+    if _summed_up(before) != _summed_up(after):
         yield partial(f"#summary-{after.id}", "outerMorph", _render_task("_summary", after))
+
+
+def _summed_up(task: TaskView) -> object:
+    """What the line above the steps tells of a task that is not over."""
+    return task.step_count, task.state_label, task.is_still
 
 
 def _parts_changed(before: TaskView, after: TaskView) -> Iterator[str]:

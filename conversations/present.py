@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -382,7 +382,7 @@ def task_view(
         decisions=decision_views(decisions),
         step_count=count,
         failed_count=failed_count,
-        summary=_summary(took, count, failed_count) if (listed or declared) and not task.is_active else "",
+        summary=_summary(took, count, steps) if (listed or declared) and not task.is_active else "",
         messages=tuple(step.text for step in steps if step.kind == Step.Kind.MESSAGE),
         summaries=summary_views(steps),
         answer=render(answer.text) if answer and not task.is_active else SafeString(""),
@@ -530,9 +530,18 @@ def _took_over(title: str, steps: Sequence[Step]) -> str:
     return f"{title} did not answer{why}; {asked[-1].name} took over."
 
 
-def _summary(took: str, count: int, failed: int) -> str:
+#: What of its calls one wants to know without unfolding them.
+_WENT_WRONG = {
+    Step.Status.FAILED: "failed",
+    Step.Status.UNKNOWN: "may have run",
+    Step.Status.DENIED: "not allowed",
+}
+
+
+def _summary(took: str, count: int, steps: Sequence[Step]) -> str:
+    ends = Counter(step.status for step in steps if step.kind == Step.Kind.TOOL)
     parts = [f"Worked {took}" if took else "Worked", f"{count} step{'' if count == 1 else 's'}"]
-    return " · ".join(parts + ([f"{failed} failed"] if failed else []))
+    return " · ".join(parts + [f"{ends[status]} {said}" for status, said in _WENT_WRONG.items() if ends[status]])
 
 
 _TITLES: dict[str, str] = {

@@ -27,6 +27,7 @@ urlpatterns = [
     path("c/<uuid:conversation_id>/usage/", usage.conversation_usage, name="conversation_usage"),
     path("c/<uuid:conversation_id>/conversation.json", downloads.conversation_json, name="conversation_json"),
     path("c/<uuid:conversation_id>/conversation.md", downloads.conversation_markdown, name="conversation_markdown"),
+    path("c/<uuid:conversation_id>/ask-again/", decide.ask_again, name="ask_again"),
     path("c/<uuid:conversation_id>/older/<uuid:turn_id>/", views.older, name="older"),
     path("tasks/", start_page.declared_tasks, name="declared_tasks"),
     path("tasks/<slug:name>/", start_page.start, name="start_task"),

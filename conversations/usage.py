@@ -21,7 +21,9 @@ from conversations.access import get_conversation
 from conversations.models import Conversation
 from conversations.use import UseView
 from conversations.views import Request
+from conversations.words import human_name
 from executor import usage as used
+from executor.decisions import always_allowed
 from executor.models import Task
 from executor.usage import PERIODS, Line, Period, Use
 from executor.usage_chart import charts
@@ -62,7 +64,8 @@ def usage_csv(request: Request) -> HttpResponse:
 @login_required
 @never_cache
 def conversation_usage(request: Request, conversation_id: UUID) -> HttpResponse:
-    """The use of a conversation: for its menu, or a page where there are no scripts."""
+    """The use of a conversation and what runs in it without asking: for its menu, or a page where there are no
+    scripts."""
     found = get_conversation(request.user, conversation_id)
     own, below = Task.objects.filter(turn__conversation=found), Task.objects.filter(root__turn__conversation=found)
     steps = used.answers().filter(Q(task__in=own) | Q(task__in=below))
@@ -74,6 +77,7 @@ def conversation_usage(request: Request, conversation_id: UUID) -> HttpResponse:
         "conversation": found,
         "total": total,
         "use": UseView.of(total),
+        "allowed": [(name, human_name(name)) for name in always_allowed(request.user, found.pk)],
         "models": used.ranked(Line(name or "Demonstration", "", use) for name, use in by_model.items()),
     }
     template = "_conversation_use.html" if request.htmx else "conversation_use.html"

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from typing import Any
+from uuid import UUID
 
 from django.db import transaction
 from django.db.models import F
@@ -67,6 +68,18 @@ def allow(decision: Decision, by: User, arguments: dict[str, Any] | None = None,
         if always and decision.task.thread:
             ApprovalRule.objects.get_or_create(user=by, thread=decision.task.thread, function=step.name)
             _allow_the_same(decision, by)
+
+
+def always_allowed(user: User, thread: UUID) -> list[str]:
+    """The functions that run in the thread without asking, because the person said so."""
+    rules = ApprovalRule.objects.filter(user=user, thread=thread)
+    return list(rules.order_by("function").values_list("function", flat=True))
+
+
+def ask_again(user: User, thread: UUID, function: str) -> bool:
+    """Take “always” back: the next task of the thread asks before the function runs. False if it was not there."""
+    deleted, _ = ApprovalRule.objects.filter(user=user, thread=thread, function=function).delete()
+    return bool(deleted)
 
 
 def deny(decision: Decision, by: User, note: str = "") -> None:

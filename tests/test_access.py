@@ -43,6 +43,7 @@ OWNED = {
     "conversation_usage": "get",
     "conversation_json": "get",
     "conversation_markdown": "get",
+    "ask_again": "post",
     "task": "get",
     "task_steps": "get",
     "answer": "get",

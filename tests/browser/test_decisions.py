@@ -107,7 +107,10 @@ def test_what_is_typed_in_a_card_survives_everything_that_happens_around_it(
     expect(tab.find(".decision")).to_have_count(2, timeout=PATIENCE)
     answer = tab.page.get_by_label("Your answer")
     answer.fill("Saturday, if Bob")
+    facts = tab.find(".decision-facts")
+    expect(facts).to_be_visible()
     tab.page.get_by_text("Change the arguments").click()
+    expect(facts).to_be_hidden()
     assert findings(tab) == []
     tab.page.get_by_label("A note for the agent").fill("No, because")
     tab.page.keyboard.press("Enter")  # Nobody agrees to anything by that.
@@ -203,6 +206,33 @@ def test_a_task_goes_on_past_its_limit_or_ends_with_a_summary(
     tab.wait_until_over("stopped")
     expect(tab.answer).to_have_text("I looked at the clock twice.")
     is_as_fresh(tab)
+
+
+def test_always_is_taken_back_where_the_conversation_tells_its_use(somebody: Callable[..., Tab]) -> None:
+    tab = somebody(viewport={"width": 390, "height": 844}, color_scheme="dark")
+    forget = call("forget", number=4711)
+    tab.say("Forget it", Turn(calls=(forget,)), Turn("There was nothing."))
+    expect(tab.find(".work > summary")).to_have_text("1 step so far")
+    tab.page.get_by_role("button", name="Always in this conversation").click()
+    tab.wait_until_over()
+    expect(tab.find(".work > summary")).to_contain_text("1 failed")
+    tab.say("Once more", Turn(calls=(forget,)), Turn("Still nothing."))
+    tab.wait_until_over()
+    tab.page.get_by_role("button", name="About this conversation").click()
+    allowed = tab.find(".allowed")
+    expect(allowed).to_contain_text("Forget")
+    assert findings(tab) == []
+    assert tab.run(TOO_WIDE) <= 0
+    tab.page.get_by_role("button", name="Ask again before “Forget” runs").click()
+    expect(allowed).to_have_count(0)
+    expect(tab.find("#conversation-use")).to_contain_text("Answers")
+    tab.page.keyboard.press("Escape")
+    tab.say("And again", Turn(calls=(forget,)), Turn("As you like."))
+    expect(tab.find(".decision")).to_contain_text("May “Forget” run?")
+    is_as_fresh(tab)
+    tab.page.get_by_role("button", name="Deny").click()
+    tab.wait_until_over()
+    expect(tab.find(".work > summary").last).to_contain_text("1 not allowed")
 
 
 def test_a_card_works_without_javascript(

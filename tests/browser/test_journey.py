@@ -102,7 +102,7 @@ def test_a_newcomer_gets_from_the_first_start_to_logging_out(
     assert download.value.suggested_filename == "the-fox-and-the-dog.md"
     assert download.value.path().read_text().count("draw it as a pie chart") >= 2
     expect(tab.find("#conversation-menu")).to_be_hidden()
-    tab.page.get_by_role("button", name="Tokens, cost and download of this conversation").click()
+    tab.page.get_by_role("button", name="About this conversation").click()
     with tab.page.expect_download() as download:
         tab.page.get_by_role("link", name="Download as JSON").click()
     found = json.loads(download.value.path().read_text())

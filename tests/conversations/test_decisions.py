@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from bs4 import BeautifulSoup, Tag
@@ -212,6 +213,26 @@ def test_always_here_is_remembered_for_the_conversation(as_alice: Client, alice:
     rule = ApprovalRule.objects.get()
     turn = Turn.objects.get(task=decision.task_id)
     assert (rule.user, rule.thread, rule.function) == (alice, turn.conversation_id, "send_mail")
+
+
+def test_what_is_always_allowed_is_listed_with_the_conversation_and_can_be_taken_back(
+    as_alice: Client, alice: User, bob: User, demo: Agent
+) -> None:
+    decide(as_alice, waiting(alice, demo, MAIL, Decision.Kind.APPROVAL), choice="always")
+    here = Turn.objects.get().conversation_id
+    others = [(alice, uuid4()), (bob, here)]
+    for user, thread in others:
+        ApprovalRule.objects.create(user=user, thread=thread, function="send_mail")
+    about = reverse("conversation_usage", args=[here])
+    assert soup(as_alice.get(about)).select_one(".allowed [name=function]")["value"] == "send_mail"  # type: ignore[index]
+    left = as_alice.post(reverse("ask_again", args=[here]), {"function": "send_mail"}, follow=True)
+    assert left.redirect_chain == [(about, 302)]
+    assert soup(left).select_one(".allowed") is None
+    assert list(ApprovalRule.objects.values_list("user", "thread").order_by("user")) == [
+        (user.pk, thread) for user, thread in others
+    ]
+    decision = waiting(alice, demo, MAIL, Decision.Kind.APPROVAL)
+    assert decision.status == "pending"
 
 
 def test_an_agent_that_must_always_ask_offers_no_always(as_alice: Client, alice: User, demo: Agent) -> None:
