@@ -7,6 +7,7 @@ from uuid import UUID
 
 from django.db.models.functions import Now
 
+from executor import shared
 from executor.declared_journal import DeclaredJournal
 from executor.journal import Journal
 from executor.lease import LEASE, acquire
@@ -23,6 +24,8 @@ def claim(task_id: UUID, owner: str) -> Journal | None:
     if task.owner != owner or task.started_at is None:
         return None
     kind = Journal if task.declared is None else DeclaredJournal
-    journal = kind(task, elapsed=(task.now - task.started_at).total_seconds())
+    elapsed = (task.now - task.started_at).total_seconds()
+    journal = kind(task, elapsed, shares=shared.shares(task))
+    journal.shared_seconds = shared.seconds_left(task)
     journal.held_until = began + LEASE.total_seconds()
     return journal

@@ -139,7 +139,9 @@ class Compacting:
         if left is not None:
             minutes.seq, minutes.is_open, kept = left.seq, True, left.response_id
             self._recorder.waits_for(self._llm, kept)
-        asking = compaction.ask(self._llm, plan.older, plan.room, self._before, kept)
+        asking = compaction.ask(
+            self._llm, plan.older, plan.room, self._before, kept, lambda: self._journal.longest_answer
+        )
         self._recorder.asking = True
         try:
             await compaction.compact(asking, plan.room, minutes)

@@ -19,7 +19,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 from django.utils.timezone import localtime
 
-from executor import lease
+from executor import lease, shared
 from executor.actions import stop
 from executor.approvals import with_changes
 from executor.at_limit import SUMMARISE, added, amount, is_of_a_day
@@ -191,6 +191,7 @@ def _go_on(task: Task) -> None:
     transaction.on_commit(partial(notify_soon, task.user_id, task.pk))
     if Decision.objects.filter(task=task, status=Decision.Status.PENDING).exists():
         return
+    shared.was_decided(task)
     if lease.go_on(Task.objects.filter(pk=task.pk, status=Status.WAITING)):
         transaction.on_commit(partial(wake, task.pk))
 

@@ -22,8 +22,7 @@ from django.db import DatabaseError, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
-from executor import sub_tasks
-from executor.accounts import DayLimits
+from executor import shared, sub_tasks
 from executor.approvals import ALWAYS, GO, policy_for
 from executor.at_limit import details
 from executor.core.config import AgentConfig
@@ -103,16 +102,19 @@ class Covers:
 
 
 class Journal:
-    """What one acquisition of a task writes down. `elapsed`: seconds since the task was first begun.
+    """What one acquisition of a task writes down. `elapsed`: seconds since the task was first begun; `shares`: it was
+    given by another task, or has given any itself (shared.py).
 
     Each method is a transaction, except with `later`: then it touches no database, and what it notes is written in the
     next transaction. An answer goes with the beginning of the calls that it asks for, the last result with the next
     question.
     """
 
-    def __init__(self, task: Task, elapsed: float = 0.0) -> None:
+    def __init__(self, task: Task, elapsed: float = 0.0, *, shares: bool = False) -> None:
         self.task = task
         self.elapsed = elapsed
+        #: What the task at the top has left of its time, for one that was given.
+        self.shared_seconds: float | None = None
         #: Until then it is certainly ours, by the clock of this process; the heart puts it off.
         self.held_until = time.monotonic() + LEASE.total_seconds()
         self.task_id: UUID = task.pk
@@ -122,7 +124,7 @@ class Journal:
         self.limits = self.config.limits.raised(task.allowed)
         #: Who is asked from now on.
         self.source = Source(self.config)
-        self._meter = Meter(task)
+        self._meter = Meter(task, self.limits, shares=shares)
         #: The step to which the next questions belong: that of a declared task which asks them.
         self.within: int | None = None
         self._noted: list[Callable[[], object]] = []
@@ -134,10 +136,23 @@ class Journal:
     @property
     def seconds_left(self) -> float | None:
         """Of the time that the task may take, in which it did not wait for its provider. None: as many as it likes."""
+        return min((left for left in (self._own_seconds, self.shared_seconds) if left is not None), default=None)
+
+    @property
+    def _own_seconds(self) -> float | None:
         limit = self.limits.seconds
         if limit is not None and self.task.deadline_at and self.task.started_at:
             limit = (self.task.deadline_at - self.task.started_at).total_seconds()
         return None if limit is None else max(0.0, limit - self.elapsed)
+
+    @property
+    def out_of_time(self) -> TaskExecutionError:
+        """What it means that no seconds are left."""
+        limit = self.limits.seconds
+        if self.shared_seconds is not None and self.shared_seconds == self.seconds_left:
+            return shared.out_of_time()
+        said = f"It reached its time limit of {limit:g} s."
+        return LimitReached("seconds", said, used=limit, allowed=limit)
 
     @property
     def spent(self) -> Spent:
@@ -145,8 +160,14 @@ class Journal:
         return self._meter.spent
 
     @property
-    def day_limits(self) -> DayLimits:
-        return self._meter.day_limits
+    def longest_answer(self) -> int | None:
+        """In tokens, of an answer to the question that has begun; None: as its agent allows."""
+        return allowance.tokens if (allowance := self._meter.allowance) else None
+
+    @property
+    def cut(self) -> TaskExecutionError | None:
+        """What it means if that answer is as long as it may be, and not at its end."""
+        return allowance.cut if (allowance := self._meter.allowance) else None
 
     @property
     def is_new(self) -> bool:
@@ -172,10 +193,11 @@ class Journal:
         """A model step begins, or another `kind` of step in which a model is asked, with a question of `size` bytes.
         Returns its seq.
 
-        Raises LimitReached if the person's day does not allow the question. What was noted is written all the same.
+        Raises LimitReached if the question does not fit into what the task or its person may use, and BudgetUsedUp or
+        BudgetHeld if it does not fit into what tasks share. What was noted is written all the same.
         """
         self._meter.asks(size)
-        if self.day_limits and not later:
+        if self._meter.is_limited and not later:
             with self._transaction():
                 seq, refused = self._begin_if_it_fits(kind)
             if refused is not None:
@@ -187,8 +209,8 @@ class Journal:
             self.commit()
         return seq
 
-    def _begin_if_it_fits(self, kind: Step.Kind = Step.Kind.MODEL) -> tuple[int, LimitReached | None]:
-        """The seq of a question that begins in this transaction, or why the person's day does not allow it."""
+    def _begin_if_it_fits(self, kind: Step.Kind = Step.Kind.MODEL) -> tuple[int, TaskExecutionError | None]:
+        """The seq of a question that begins in this transaction, or why it does not fit."""
         seq, refused = 0, self._meter.reserve(self.source.config)
         if refused is None:
             seq = self._meter.next_seq()
@@ -202,7 +224,7 @@ class Journal:
         step: the tasks that were to answer it are gone then. Returns the seq of the model step, None if there is
         nothing to let in, or the task is being stopped and would not answer it.
 
-        The question has `size` bytes without it. Raises LimitReached as `begin_model`; it was let in all the same.
+        The question has `size` bytes without it. Raises as `begin_model`; it was let in all the same.
         """
         self._meter.asks(size)
         with self._transaction():
@@ -434,8 +456,22 @@ class Journal:
     def start_tools(self, calls: Sequence[ToolCall], decided: Mapping[str, Decision] = MappingProxyType({})) -> None:
         """On record before any of them begins. What was agreed to in `decided` is used up by that.
 
-        Raises TaskExecutionError if it was used before.
+        Raises TaskExecutionError if it was used before, LimitReached or BudgetUsedUp if tasks share how many there may
+        be, and these are too many: the answer that asks for them is on record all the same.
         """
+        if not self._meter.shares:
+            self._note_starts(calls, decided)
+            self.commit()
+            return
+        with self._transaction():
+            refused = shared.refusal_of_calls(self.task, len(calls))
+            if refused is None:
+                self._note_starts(calls, decided)
+                self._write_noted()
+        if refused is not None:
+            raise refused
+
+    def _note_starts(self, calls: Sequence[ToolCall], decided: Mapping[str, Decision]) -> None:
         for call in calls:
             if decision := decided.get(call.id):
                 self._noted.append(partial(self._consume, decision, call))
@@ -443,7 +479,6 @@ class Journal:
                 known = Step.objects.filter(task=self.task_id, call_id=call.id)
                 self._calls[call.id] = known.values_list("seq", "effect").get()
             self._note(START_CALL, call_id=call.id, fence=self.fence)
-        self.commit()
 
     def _consume(self, decision: Decision, call: ToolCall) -> None:
         step = Step.objects.filter(task=self.task_id, call_id=call.id).values("pk", "arguments_digest").get()
@@ -565,7 +600,7 @@ class Journal:
             wait = timedelta(seconds=error.retry_after or 0)
             Task.objects.filter(pk=self.task_id).update(not_before=Now() + wait)
 
-    def postpone(self, error: LLMError, seconds: float) -> bool:
+    def postpone(self, error: TaskExecutionError, seconds: float) -> bool:
         """Give the task back, to be asked again after `seconds`. How long it really waits, for the provider and for a
         worker, is not part of the time that it may take.
 

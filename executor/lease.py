@@ -42,8 +42,10 @@ def deadline_from_now() -> Combinable:
 
 
 def go_on(waiting: QuerySet[Task]) -> int:
-    """Queue tasks that waited for somebody or something. Within a transaction. Returns how many."""
-    return waiting.update(status=Status.QUEUED, deadline_at=deadline_from_now(), not_before=None)
+    """Queue tasks that waited for somebody or something. Within a transaction. Returns how many. What a person took is
+    no part of the time that a task may take; what the tasks took that it gave, is."""
+    deadline = Case(When(status=Status.WAITING, then=deadline_from_now()), default=F("deadline_at"))
+    return waiting.update(status=Status.QUEUED, deadline_at=deadline, not_before=None)
 
 
 _ACQUIRE = update(

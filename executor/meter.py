@@ -15,12 +15,15 @@ from decimal import Decimal
 from functools import partial
 from typing import Any
 
-from executor import accounts
+from executor import accounts, shared
 from executor.accounts import DayLimits, Reservation
-from executor.core.budget import ANSWER_TOKENS, TOKENS_PER_BYTE
+from executor.allowance import LONGEST_ANSWER, Allowance, Bound, allow, bounds
+from executor.at_limit import SUMMARISE
+from executor.core.budget import TOKENS_PER_BYTE
 from executor.core.config import AgentConfig
-from executor.core.errors import LimitReached
-from executor.core.limits import Spent
+from executor.core.errors import LimitReached, TaskExecutionError
+from executor.core.limits import Limits, Spent
+from executor.core.llms.parameters import MAX_TOKENS
 from executor.core.messages import Usage
 from executor.core.prices import Price
 from executor.core.prices import cost as price_of
@@ -32,9 +35,16 @@ _SOME = Usage(1_000_000, 1_000_000)
 
 
 class Meter:
-    def __init__(self, task: Task) -> None:
+    """`limits` are the task's own. It `shares` what the task at the top may use where others belong to the same."""
+
+    def __init__(self, task: Task, limits: Limits, *, shares: bool = False) -> None:
         self.counts: dict[str, Any] = {name: getattr(task, name) for name in COUNTS}
         self.day_limits = DayLimits.of(task.user)
+        self.limits = limits
+        self.shares = shares
+        #: Of the question that is being asked, where a limit applies.
+        self.allowance: Allowance | None = None
+        self._is_last = SUMMARISE in task.allowed
         self._task = task
         self._on_record = dict(self.counts)
         self._asked_on: date | None = None
@@ -72,21 +82,40 @@ class Meter:
 
     def asks(self, size: int) -> None:
         """A question of `size` bytes is about to be asked."""
+        self.allowance = None
         self._asked_on, self.asked_bytes = accounts.today(), size
 
     def add_to_question(self, size: int) -> None:
         self.asked_bytes += size
 
-    def reserve(self, config: AgentConfig) -> LimitReached | None:
-        """What the question may use at most, where a limit of a day applies to the person. Why not, if it does not fit.
-        An answer is expected to be no longer than its agent allows."""
-        if not self.day_limits:
-            return None
-        user = self._task.user
+    @property
+    def is_limited(self) -> bool:
+        """Whether a question has to fit into anything: the person's day, or what the task may use, or all together."""
+        return bool(self.day_limits or self._own_bounds or self.shares)
+
+    def reserve(self, config: AgentConfig) -> TaskExecutionError | None:
+        """What the question may use at most; from then on `allowance` tells how long its answer may be. Why not, if it
+        does not fit. Within a transaction."""
         self.give_back()
-        longest = int(config.parameters.get("max_tokens") or ANSWER_TOKENS)
-        usage = Usage(math.ceil(self.asked_bytes * self._tokens_per_byte), longest)
-        wanted = Reservation(accounts.today(), usage.total_tokens, cost_of(config, "", usage) or Decimal(0))
+        longest = int(config.parameters.get(MAX_TOKENS.name) or LONGEST_ANSWER)
+        asked = math.ceil(self.asked_bytes * self._tokens_per_byte)
+        limits = self._own_bounds
+        if self.shares and not self._is_last:
+            limits += shared.bounds(self._task)
+        if not (limits or self.day_limits):
+            return None
+        try:
+            self.allowance = allow(limits, asked, longest, partial(cost_of, config, ""))
+        except TaskExecutionError as refusal:
+            return refusal
+        usage = Usage(asked, self.allowance.tokens)
+        return self._reserve(
+            Reservation(accounts.today(), usage.total_tokens, cost_of(config, "", usage) or Decimal(0))
+        )
+
+    def _reserve(self, wanted: Reservation) -> LimitReached | None:
+        """In the account of the person's day."""
+        user = self._task.user
         if not accounts.reserve(user.pk, wanted, self.day_limits):
             user.refresh_from_db(fields=["max_tokens_per_day", "max_cost_per_day"])  # They may have changed.
             self.day_limits = DayLimits.of(user)
@@ -94,6 +123,11 @@ class Meter:
                 return accounts.refusal(user.pk, wanted, self.day_limits)
         self._hold_back(wanted)
         return None
+
+    @property
+    def _own_bounds(self) -> list[Bound]:
+        """What the task may use by itself. Its last words, at a limit, may pass that."""
+        return [] if self._is_last else bounds(self.limits, self.spent.tokens, self.spent.cost)
 
     def give_back(self) -> None:
         """What was reserved for a question that nobody waits for any more."""

@@ -34,7 +34,6 @@ from executor.journal import Journal
 from executor.kept import Kept
 from executor.live import TaskStream
 from executor.models import OnUnknown, Step
-from executor.sub_tasks import check_budget
 from executor.toolset import Toolset, may_have_run
 from tools.core.toolbox import Outcome
 
@@ -115,17 +114,23 @@ class Recorder:
                     self.let_go()
                     if takes_in and await self._take_in():
                         raise Steered
-                    if not self._journal.is_new:
-                        await in_database(check_budget, self._journal.task)
                     await self._begin_step()
                 self._begun = False
+                spent.longest_answer = self._journal.longest_answer
             case ModelRetried(error, _, delay, begun, usage):
                 if begun:  # It stays on record; written with the beginning of the step that replaces it.
                     self.let_go()
                     said = self._stream.text, self._stream.reasoning
                     self._journal.fail_model(self._seq, error, *said, usage, begun=True, later=True)
                     await self._begin_step()
+                    spent.longest_answer = self._journal.longest_answer
                 self._stream.note(f"{error.message} Trying again in {delay:.0f} s." if delay >= 1 else error.message)
+            case Finished(reason="length", usage=usage) if cut := self._journal.cut:
+                self.asking = False
+                self.has_answer()
+                said = self._stream.text, self._stream.reasoning
+                await in_database(self._journal.fail_model, self._seq, cut, *said, usage, begun=True)
+                raise cut
             case Finished():
                 self.asking = False
                 self.has_answer()

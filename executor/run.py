@@ -11,6 +11,7 @@ from uuid import UUID
 from django.db import Error as DatabaseError
 from django.db import InterfaceError, OperationalError
 
+from executor.allowance import BudgetHeld
 from executor.at_limit import SUMMARISE
 from executor.core.errors import GoingInCircles, LimitReached, LLMError, TaskExecutionError
 from executor.core.retry import MAX_POSTPONEMENTS, POSTPONED, postponement
@@ -26,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds for a summary at a limit, of whatever kind it is.
 SUMMARY_WITHIN = 120.0
+#: … and at the most until a task that shares a limit looks again whether others still hold what is left.
+LONGEST_HELD = 5.0
 
 
 class Interruption(enum.Enum):
@@ -91,7 +94,7 @@ class Run:
         return []
 
     async def _work(self) -> list[UUID]:
-        journal, limits = self.journal, self.journal.limits
+        journal = self.journal
         try:
             if journal.task.attempts > 1:
                 doubtful = await in_database(journal.recover)
@@ -118,12 +121,12 @@ class Run:
             except TimeoutError:
                 if not clock.expired():
                     raise
-                used = limits.seconds
-                said = f"It reached its time limit of {used:g} s."
-                raise LimitReached("seconds", said, used=used, allowed=used) from None
+                raise journal.out_of_time from None
             return await self._end(Status.DONE)
         except GoingInCircles as error:
             return await self._end(Status.STOPPED, error=error, stop_reason=error.limit)
+        except BudgetHeld as error:
+            return await self._wait_for_others(error)
         except LimitReached as error:
             return await self._wait_at_limit(error)
         except Stalled as error:
@@ -201,6 +204,10 @@ class Run:
                 self._stream.rows_changed()
                 return [self.task_id]
 
+    async def _wait_for_others(self, error: BudgetHeld) -> list[UUID]:
+        """Until they have used what they hold, or given it back."""
+        return await self._postpone(error, min(1.0 + self.journal.postponements, LONGEST_HELD))
+
     async def _put_off(self, error: LLMError) -> list[UUID]:
         """Let nobody wait for the provider, or give up."""
         before = self.journal.postponements
@@ -209,6 +216,9 @@ class Run:
             if error.kind in POSTPONED and before >= MAX_POSTPONEMENTS:
                 error.message += f" It was put off {before} times."
             return await self._end(Status.FAILED, error=error)
+        return await self._postpone(error, wait)
+
+    async def _postpone(self, error: TaskExecutionError, wait: float) -> list[UUID]:
         self._closing = True
         if not await in_database(self.journal.postpone, error, wait):
             return await self._end(Status.STOPPED)

@@ -19,14 +19,13 @@ from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q, Sum
 from django.db.models.functions import Now
 
-from executor.core.errors import LimitReached, TaskExecutionError
+from executor.core.errors import TaskExecutionError
 from executor.core.messages import message_to_json
 from executor.core.messages import user as user_message
 from executor.declared import class_for, in_words, offered_to, read_given
 from executor.hints import notify_soon, wake
 from executor.lease import go_on
 from executor.models import ACTIVE, Agent, Status, Step, Task
-from executor.money import dollars
 from executor.stored import clean, clean_json
 from users.models import User
 
@@ -38,7 +37,6 @@ MAX_BELOW = 60
 DEPENDENCY = "dependency"
 
 NOT_BEGUN = "It was not begun: a task that it needs did not succeed."
-_REACHED = "It and the tasks that were given for it reached the limit of {}."
 _RESULTS = "\n\nWhat the tasks before this one came up with:\n"
 
 
@@ -47,12 +45,6 @@ NONE_KNOWN: Mapping[str, UUID] = MappingProxyType({})
 
 class CannotGive(Exception):
     """The message is a sentence for the model."""
-
-
-class BudgetUsedUp(TaskExecutionError):
-    """All tasks below the same one share what that may use."""
-
-    kind = "budget"
 
 
 def give(parent: Task, call_id: str, wanted: Sequence[Mapping[str, Any]]) -> None:
@@ -254,27 +246,6 @@ def is_below(task_id: UUID, above: UUID) -> bool:
 def active_below(task: Task) -> list[Task]:
     """The tasks that `task` gave and that are not over."""
     return list(Task.objects.filter(parent=task.pk, status__in=ACTIVE))
-
-
-def check_budget(task: Task) -> None:
-    """What a task may use is for all below it as well. Raise BudgetUsedUp in one of these, and LimitReached in the task
-    itself, when it is used up together. Without a limit of tokens or money nothing is looked at."""
-    top = task.root or task
-    limits = top.agent_version.agent_config().limits.raised(top.allowed)
-    if limits.tokens is None and limits.cost is None:
-        return
-    tokens, cost = used_together(top)
-    if limits.tokens is not None and tokens >= limits.tokens:
-        reached = LimitReached(
-            "tokens", _REACHED.format(f"{limits.tokens:,} tokens"), used=tokens, allowed=limits.tokens
-        )
-    elif limits.cost is not None and 0 < cost >= limits.cost:
-        reached = LimitReached("cost", _REACHED.format(dollars(limits.cost)), used=cost, allowed=limits.cost)
-    else:
-        return
-    if task.root is None:
-        raise reached
-    raise BudgetUsedUp(reached.message, hint="Whoever gave the task can allow more, and give it again.")
 
 
 def used_together(top: Task) -> tuple[int, Decimal]:

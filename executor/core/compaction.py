@@ -112,12 +112,17 @@ async def compact(events: AsyncGenerator[LoopEvent, None], room: int, minutes: M
 
 
 def ask(
-    llm: BaseLlm, older: Sequence[Message], room: int, before: Sequence[Message] = (), kept: str = ""
+    llm: BaseLlm,
+    older: Sequence[Message],
+    room: int,
+    before: Sequence[Message] = (),
+    kept: str = "",
+    longest: Callable[[], int | None] = lambda: None,
 ) -> AsyncGenerator[LoopEvent, None]:
     """Ask for a summary of `older`, whose system message and earlier summary come first. What is said `before` it stays
-    beside the summary, so there is `room` without it. `kept`: see `solve`."""
+    beside the summary, so there is `room` without it. `kept` and `longest`: see `summarise`."""
     asked = _TASK.format(words=min(max(room // 80, 60), 600))
-    return summarise(llm, [*before, *question(older, room)], kept, asked)
+    return summarise(llm, [*before, *question(older, room)], kept, asked, longest)
 
 
 def question(older: Sequence[Message], room: int) -> list[Message]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
@@ -47,16 +47,22 @@ class Limits:
 class Spent:
     """What a task has used up so far. Counted from its rows, so a restart does not reset it.
 
-    `cost` is the caller's to count up, in US dollars and as far as it is known: the loop knows no prices.
+    `cost` is the caller's to count up, in US dollars and as far as it is known: the loop knows no prices. So is
+    `longest_answer`, in tokens, when it is told that a model is asked: how long the answer may get to fit into the
+    limits, None if it may be as long as the model likes.
     """
 
     iterations: int = 0
     tokens: int = 0
     tool_calls: int = 0
     cost: Decimal = Decimal(0)
+    longest_answer: int | None = field(default=None, compare=False)
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"cost": f"{self.cost:.8f}"}
+        """What was used up."""
+        used = asdict(self) | {"cost": f"{self.cost:.8f}"}
+        del used["longest_answer"]
+        return used
 
 
 def check(limits: Limits, spent: Spent) -> None:

@@ -99,7 +99,10 @@ async def solve(
         if fit is not None and not kept:
             question = fit(question)
         yield ModelAsked(question)
-        async with aclosing(stream_with_retry(llm, question, tools.specs, kept=kept, **demanded)) as events:
+        asking = stream_with_retry(
+            llm, question, tools.specs, kept=kept, longest=lambda: spent.longest_answer, **demanded
+        )
+        async with aclosing(asking) as events:
             async for event in events:
                 if isinstance(event, Failed | ModelRetried):
                     spent.tokens += event.usage.total_tokens

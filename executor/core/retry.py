@@ -22,6 +22,7 @@ from typing import Any
 from executor.core.errors import RETRYABLE, LLMError
 from executor.core.events import Failed, ModelEvent, ModelRetried, ReasoningDelta, Started, TextDelta
 from executor.core.llms.base import BaseLlm
+from executor.core.llms.parameters import MAX_TOKENS
 from executor.core.messages import Message, ToolSpec
 
 FIRST_DELAY = 0.5
@@ -44,13 +45,15 @@ async def stream_with_retry(
     tools: Sequence[ToolSpec] = (),
     *,
     kept: str = "",
+    longest: Callable[[], int | None] = lambda: None,
     attempts: int = 3,
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     random: Callable[[], float] = random_module.random,
     **parameters: Any,
 ) -> AsyncGenerator[ModelEvent | ModelRetried, None]:
     """`llm.stream`, with `ModelRetried` between an attempt that failed and the next. With `kept`, the question was
-    asked before: the response with this id is fetched, and the question asked again only where that is gone.
+    asked before: the response with this id is fetched, and the question asked again only where that is gone. `longest`
+    says before each attempt how many tokens its answer may have; None: as the parameters say.
 
     Ends with exactly one `Finished` or `Failed`, whose error counts the `attempts` made. `sleep` takes seconds,
     `random` gives a number from 0 up to 1. Each attempt has its own `Started`, and tells only its own usage.
@@ -58,6 +61,8 @@ async def stream_with_retry(
     seen = _Seen(bool(kept))
     for attempt in range(1, attempts + 1):
         retry: ModelRetried | None = None
+        if (at_most := longest()) is not None:
+            parameters[MAX_TOKENS.name] = at_most
         asking = llm.resume(kept, **parameters) if kept else llm.stream(messages, tools, **parameters)
         async with aclosing(asking) as events:
             async for event in events:

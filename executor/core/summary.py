@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -19,15 +19,19 @@ ASKED = (
 
 
 async def summarise(
-    llm: BaseLlm, transcript: Sequence[Message], kept: str = "", asked: str = ASKED
+    llm: BaseLlm,
+    transcript: Sequence[Message],
+    kept: str = "",
+    asked: str = ASKED,
+    longest: Callable[[], int | None] = lambda: None,
 ) -> AsyncGenerator[LoopEvent, None]:
     """Ask once, without functions. The last event is a `Finished` without calls. Raises LLMError.
 
-    `kept`: see `solve`.
+    `kept`: see `solve`; `longest`: see `stream_with_retry`.
     """
     question = [*map(_told, transcript), user(asked)]
     yield ModelAsked(question)
-    async with aclosing(stream_with_retry(llm, question, kept=kept)) as events:
+    async with aclosing(stream_with_retry(llm, question, kept=kept, longest=longest)) as events:
         async for event in events:
             if isinstance(event, Finished):
                 said = tuple(part for part in event.message.parts if not isinstance(part, ToolCall))

@@ -19,7 +19,16 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from executor.core.errors import LLMError
-from executor.core.events import Failed, Finished, ModelEvent, ReasoningDelta, Started, TextDelta, ToolCallComplete
+from executor.core.events import (
+    Failed,
+    Finished,
+    FinishReason,
+    ModelEvent,
+    ReasoningDelta,
+    Started,
+    TextDelta,
+    ToolCallComplete,
+)
 from executor.core.llms.base import BaseLlm, Endpoint
 from executor.core.messages import Message, Part, Reasoning, Text, ToolCall, ToolSpec, Usage
 
@@ -38,6 +47,7 @@ class Hold:
         assert self.reached.wait(10), "The model never came to this point."
 
 
+NOTHING = Usage()
 Piece = str | Reasoning | Hold | LLMError | Exception | ToolCall
 
 
@@ -47,10 +57,13 @@ class Answer:
 
     pieces: tuple[Piece, ...]
     usage: Usage
+    reason: FinishReason | None = None
+    #: What an attempt that fails took, as far as a test says.
+    failed: Usage = NOTHING
 
 
-def say(*pieces: Piece, usage: Usage | None = None) -> Answer:
-    return Answer(pieces, usage or Usage(input_tokens=10, output_tokens=2))
+def say(*pieces: Piece, usage: Usage | None = None, reason: FinishReason | None = None) -> Answer:
+    return Answer(pieces, usage or Usage(input_tokens=10, output_tokens=2), reason, usage or NOTHING)
 
 
 def call(name: str, **arguments: Any) -> ToolCall:
@@ -67,6 +80,7 @@ class Script:
     asked: list[tuple[Message, ...]] = field(default_factory=list)
     offered: list[tuple[ToolSpec, ...]] = field(default_factory=list)
     demanded: list[Any] = field(default_factory=list)
+    longest: list[int | None] = field(default_factory=list)
     #: How many streams are open now; one that was left unfinished has to be closed.
     open: int = 0
     complaints: list[str] = field(default_factory=list)
@@ -98,6 +112,7 @@ class Scripted(BaseLlm):
         script.asked.append(tuple(messages))
         script.offered.append(tuple(tools))
         script.demanded.append(parameters.get("response_schema"))
+        script.longest.append(parameters.get("max_tokens"))
         script.open += 1
         try:
             yield Started(model=script.name)
@@ -118,11 +133,12 @@ class Scripted(BaseLlm):
                         while not piece.released.is_set():  # noqa: ASYNC110  (set from other threads, too)
                             await asyncio.sleep(0.005)
                     case LLMError():
-                        yield Failed(piece)
+                        yield Failed(piece, usage=answer.failed)
                         return
                     case _:
                         raise piece
             message = Message("assistant", tuple(parts))
-            yield Finished(message, "tool_calls" if message.tool_calls else "stop", answer.usage, model=script.name)
+            reason = answer.reason or ("tool_calls" if message.tool_calls else "stop")
+            yield Finished(message, reason, answer.usage, model=script.name)
         finally:
             script.open -= 1

@@ -102,26 +102,84 @@ def test_calls_beyond_the_limit_wait_with_the_task_and_are_run_when_it_goes_on(
 def test_the_limit_of_tokens_counts_what_was_read_and_written(
     make_task: MakeTask, scripted: MakeScript, functions: Functions, alice: User
 ) -> None:
-    script = scripted(look(usage=Usage(90, 10)), say("Done."))
-    task = make_task("Go.", script, max_tokens=100)
+    script = scripted(look(usage=Usage(9_000, 1_000)), say("Done."))
+    task = make_task("Go.", script, max_tokens=10_000, functions=["look"])
     assert run(task) == Status.WAITING
-    assert (reached(task)["limit"], reached(task)["used"], reached(task)["more"]) == ("tokens", 100, 100)
-    decisions.go_on(asked(task), alice, "50")
+    assert (reached(task)["limit"], reached(task)["used"], reached(task)["more"]) == ("tokens", 10_000, 10_000)
+    decisions.go_on(asked(task), alice, "5000")
     assert run(task) == Status.DONE
 
 
 def test_the_limit_of_money_counts_what_answers_cost(
     make_task: MakeTask, scripted: MakeScript, functions: Functions, alice: User
 ) -> None:
-    script = scripted(look(usage=Usage(300, 200)), say("Done."))
-    task = make_task("Go.", script, max_cost=Decimal("0.5"), **PRICED)
+    script = scripted(look(usage=Usage(3_000, 2_000)), say("Done."))
+    task = make_task("Go.", script, max_cost=Decimal(5), functions=["look"], **PRICED)
     assert run(task) == Status.WAITING
     details = reached(task)
-    assert (details["used"], details["allowed"], details["more"]) == ("0.5", "0.5", "0.50")
-    assert details["sentence"] == "It reached its limit of $0.50."
-    decisions.go_on(asked(task), alice, "0.25")
+    assert (details["used"], details["allowed"], details["more"]) == ("5", "5", "5.00")
+    assert details["sentence"] == "It reached its limit of $5.00."
+    decisions.go_on(asked(task), alice, "2.5")
     assert run(task) == Status.DONE
-    assert task.allowed == {"cost": "0.25"}
+    assert task.allowed == {"cost": "2.5"}
+
+
+@pytest.mark.parametrize(
+    ("limits", "sentence", "more"),
+    [
+        ({"max_tokens": 300}, "It used 0 of the 300 tokens that it may, and the next question takes 356 tokens.", 356),
+        (
+            {"max_cost": Decimal("0.3"), **PRICED},
+            "It used $0.00 of the $0.30 that it may, and the next question takes $0.36.",
+            "0.36",
+        ),
+    ],
+)
+def test_a_question_that_does_not_fit_into_what_is_left_is_not_asked(
+    make_task: MakeTask, scripted: MakeScript, limits: dict[str, Any], sentence: str, more: Any
+) -> None:
+    task = make_task("A" * 350, scripted(), functions=[], **limits)
+    assert run(task) == Status.WAITING
+    assert (reached(task)["sentence"], reached(task)["more"]) == (sentence, more)
+    assert (steps(task), task.reserved_tokens, task.input_tokens) == ([], 0, 0)
+
+
+@pytest.mark.parametrize("limits", [{"max_tokens": 1_000}, {"max_cost": Decimal(1), **PRICED}])
+def test_an_answer_may_be_as_long_as_what_is_left(
+    make_task: MakeTask, scripted: MakeScript, limits: dict[str, Any]
+) -> None:
+    script = scripted(say("A"))
+    run(make_task("A" * 350, script, functions=[], **limits))
+    assert script.longest == [900]
+    script = scripted(say("A"))
+    run(make_task("A" * 350, script, functions=[], parameters={"max_tokens": 500}, **limits))
+    assert script.longest == [500]
+    script = scripted(say("A"))
+    run(make_task("A" * 350, script, functions=[]))
+    assert script.longest == [None]
+
+
+def test_an_answer_that_the_limit_cut_off_is_asked_for_again_when_it_is_raised(
+    make_task: MakeTask, scripted: MakeScript, alice: User
+) -> None:
+    half = say("Once upon", usage=Usage(100, 900), reason="length")
+    script = scripted(half, say("Once upon a time."))
+    task = make_task("A" * 350, script, functions=[], max_tokens=1_000)
+    assert run(task) == Status.WAITING
+    assert reached(task)["sentence"] == "Its answer did not fit into the limit of 1,000 tokens."
+    assert [(step.status, step.text, step.output_tokens) for step in task.steps.all()] == [("failed", "Once upon", 900)]
+    assert task.input_tokens + task.output_tokens == 1_000
+    decisions.go_on(asked(task), alice)
+    assert run(task) == Status.DONE
+    assert script.asked[1][-1].text == "A" * 350
+
+
+def test_an_attempt_that_replaces_another_may_use_less(make_task: MakeTask, scripted: MakeScript) -> None:
+    broken = say("Once", LLMError("server", "It broke."), usage=Usage(100, 300))
+    script = scripted(broken, say("Once upon a time."))
+    task = make_task("A" * 350, script, functions=[], max_tokens=2_000)
+    assert run(task) == Status.DONE
+    assert script.longest == [1_900, 1_500]
 
 
 def test_at_the_limit_of_time_it_waits_and_keeps_what_was_said(

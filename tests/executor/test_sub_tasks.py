@@ -217,23 +217,6 @@ def test_a_person_and_other_agents_may_be_asked_at_once(
     assert run(task) == Status.DONE
 
 
-def test_what_a_task_may_use_is_for_all_below_it(make_task: MakeTask, scripted: MakeScript) -> None:
-    script = scripted(say(call("delegate", agent="writer", task="Write.")))
-    agent(
-        "writer",
-        scripted(
-            say(call("list_agents")),
-        ),
-    )
-    task = make_task("Go.", script, max_tokens=20)
-    run(task)
-    child = below(task)
-    assert run(child) == Status.FAILED
-    assert child.error == "It and the tasks that were given for it reached the limit of 20 tokens."
-    assert run(task) == Status.WAITING  # At its own limit, which its person may raise.
-    assert task.decisions.get().kind == Decision.Kind.LIMIT
-
-
 def test_the_last_two_that_end_at_once_let_the_task_go_on(make_task: MakeTask, scripted: MakeScript) -> None:
     plan = [entry(str(n)) for n in range(4)]
     task = make_task("Go.", scripted(say(call("run_plan", tasks=plan))))
