@@ -84,6 +84,42 @@ def test_a_slash_finds_a_task_and_the_keyboard_starts_it(tab: Tab, model_server:
     expect(tab.composer).to_have_value("")
 
 
+def test_a_task_is_chosen_from_the_list_by_touch(somebody: Callable[..., Tab], model_server: ModelServer) -> None:
+    tab = somebody(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    options = tab.find("#task-list [role=option]:visible")
+    tab.go("/?agent=model")
+    tab.page.wait_for_load_state()
+    tab.composer.tap()
+    tab.page.keyboard.insert_text("/")
+    expect(options).not_to_have_count(0)
+    tab.find("h1").tap()  # Beside it.
+    expect(tab.find("#task-list")).to_be_hidden()
+    expect(tab.composer).to_have_value("/")
+    tab.composer.tap()
+    tab.page.keyboard.insert_text("document")
+    expect(options).to_have_count(1)
+    options.tap()
+    tab.page.wait_for_url("**/tasks/document/*")
+    tab.find("[name=in-outline]").fill("why compost")
+    model_server.script([PLANNED, DRAFTED, READ, WRITTEN])
+    tab.find("#start button[type=submit]").tap()
+    tab.wait_until_over()
+
+    # Below a conversation the list opens upwards, and a finger reaches all of it.
+    tab.composer.tap()
+    tab.page.keyboard.insert_text("/")
+    expect(options).not_to_have_count(0)
+    for option in options.all():
+        expect(option).to_be_in_viewport(ratio=1)
+        box = option.bounding_box()
+        assert box is not None
+        assert box["height"] >= 44
+    options.filter(has_text="Document from an outline").tap()
+    tab.page.wait_for_url("**/tasks/document/*conversation=*")
+    tab.page.go_back()
+    expect(tab.composer).to_have_value("")
+
+
 def test_what_is_no_task_is_a_message(tab: Tab, model_server: ModelServer) -> None:
     tab.go("/?agent=model")
     model_server.script([Turn("Hello.")])

@@ -126,6 +126,16 @@ def test_an_empty_conversation_suggests_some_of_them(declared: DeclaredTask, as_
     assert "task-suggestions" not in as_alice.get(reverse("home")).content.decode()
 
 
+def test_a_form_says_what_to_expect_of_the_demonstration_and_of_nobody_else(
+    declared: DeclaredTask, demo: Agent, as_alice: Client
+) -> None:
+    (note,) = form(as_alice).select(".demo-note")
+    assert "it only quotes what you enter" in note.text
+    declared.agent = Agent.objects.create(name="gpt", provider="gpt", model="gpt-x")
+    declared.save()
+    assert not form(as_alice).select(".demo-note")
+
+
 def test_a_form_that_is_sent_twice_makes_one_turn_of_a_new_conversation(
     declared: DeclaredTask, as_alice: Client
 ) -> None:

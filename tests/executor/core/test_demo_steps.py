@@ -33,6 +33,16 @@ def test_it_does_not_quote_itself() -> None:
     assert again.endswith("> The moon pulls the water.\n>\n> High water comes twice a day.")
 
 
+def test_it_quotes_what_the_person_gave_rather_than_what_was_taken_for_granted_or_made_of_it() -> None:
+    known = {
+        "outline": "- why compost\n- what goes in\n- when is it ready",
+        "audience": "people who are interested and know nothing about it yet, of any age, wherever they live",
+        "draft": "It is well known. Compost is good. It helps. Much more could be said about every part of it.",
+    }
+    said = answer([user(f"Write.\n\n{json.dumps(known)}")], []).text
+    assert said.endswith("> why compost\n>\n> what goes in\n>\n> when is it ready")
+
+
 def test_what_it_understands_by_itself_it_still_does() -> None:
     question = user('Read the page and say what it is about.\n\n{"address": "https://news.example/"}')
     (call,) = answer([question], [ToolSpec("fetch_page", "Read.", {"type": "object"})]).tool_calls

@@ -22,6 +22,8 @@ _FRAME = re.compile(
 )
 _SENTENCE = re.compile(r"[^.!?\n]*\w[^.!?\n]*[.!?]?")
 _DEEPEST = 12
+#: Sentences of a quote.
+_QUOTED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,9 @@ class StepQuestion:
     def written(self) -> str:
         """What a language model would have written, as far as one can tell without one."""
         task = plain(next(_sentences(self.instruction), "Write something."), 160)
-        quotes = [f"> {plain(sentence, 200)}" for sentence in itertools.islice(_sentences(_longest(self.known)), 3)]
+        quotes = [
+            f"> {plain(sentence, 200)}" for sentence in itertools.islice(_sentences(_source(self.known)), _QUOTED)
+        ]
         given = ", ".join(f"`{plain(name)}`" for name in self.known)
         said = (
             f"*A language model would do this now: {task} The demonstration only quotes what it was given ({given}).*"
@@ -67,7 +71,7 @@ def step_question(text: str) -> StepQuestion | None:
 
 def filled_in(schema: dict[str, Any], known: dict[str, Any]) -> Any:
     """A value of the form that `schema` demands, with quotes from what is known where it wants text."""
-    quotes = list(itertools.islice(_sentences(_longest(known)), 40)) or ["Nothing was given."]
+    quotes = list(itertools.islice(_sentences(_source(known)), 40)) or ["Nothing was given."]
     return _Form(schema, itertools.cycle(quotes)).value(schema)
 
 
@@ -113,9 +117,10 @@ class _Form:
         return found
 
 
-def _longest(known: Any) -> str:
-    """The longest text of what is known: a page, an outline, a draft."""
-    return max(_texts(known), key=len, default="")
+def _source(known: Any) -> str:
+    """The text of what is known that has most to quote; of several with enough, the one that was known first: what the
+    person gave, rather than what was made of it."""
+    return max(_texts(known), key=lambda text: sum(1 for _ in itertools.islice(_sentences(text), _QUOTED)), default="")
 
 
 def _texts(value: Any) -> Iterator[str]:
