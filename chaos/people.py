@@ -21,6 +21,7 @@ from chaos.world import AGENTS, agent_name, ledger_key, lines
 from conversations.actions import send_now
 from conversations.models import Turn
 from executor import actions, decisions
+from executor.actions import NotNow
 from executor.decisions import TooLate
 from executor.models import ACTIVE, Agent, Decision, DeclaredTask, Status, Task
 from tests.chaos.site import Site, Visitor
@@ -155,7 +156,8 @@ class People:
         failed = Task.objects.filter(status__in=(Status.NEEDS_ATTENTION, Status.FAILED))
         for task in failed.filter(error_kind__in=("stalled", "doubtful", "protocol", "server", "connection")):
             why = task.error_kind
-            self.did[f"tried again: {why}"] += actions.retry(task)
+            with suppress(NotNow):
+                self.did[f"tried again: {why}"] += actions.retry(task)
 
     def _decide(self, decision: Decision, random: Random) -> None:
         verb = self._verb(decision, random)

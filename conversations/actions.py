@@ -14,10 +14,10 @@ from django.db import DatabaseError, transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 
-from conversations.branches import NotNow, close_gap
+from conversations.branches import close_gap
 from conversations.models import TITLE_LENGTH, Conversation, Turn
 from executor import queue
-from executor.actions import RETRYABLE, create_task, start_declared
+from executor.actions import ANSWERED_BELOW, NotNow, create_task, start_declared
 from executor.actions import retry as retry_task
 from executor.core.messages import user as user_message
 from executor.hints import notify_soon, tell_pages_soon
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 BIN_DAYS = 7
 
 ANSWERED_ABOVE = "Something further up is being answered once more. Send this when that is done."
-ANSWERED_BELOW = "What was said after it is being answered. Try again when that is done."
+ANOTHER_SHOWN = "Another variant of this is shown. Show this one first, then try again."
 
 _LOCKED = Select(lambda: Conversation.objects.select_for_update().filter(pk=Param("conversation")).only("pk"))
 _AT_WORK = Task.objects.filter(thread=OuterRef("conversation"), status__in=ACTIVE)
@@ -132,38 +132,40 @@ def _placed(
 
 
 def retry(turn: Turn, agent: Agent | None = None) -> bool:
-    """Try again what failed or was stopped, with `agent` if there is one. See `executor.actions.retry`.
-
-    Not where another variant is shown: what is at work is always on the page. Raises NotNow while something that was
-    said after it is being answered.
-    """
+    """Try again what failed or was stopped, with `agent` if there is one. See `executor.actions.retry`."""
     with transaction.atomic():
-        _LOCKED.first(conversation=turn.conversation_id)
-        if not Turn.objects.filter(pk=turn.pk, shown=True).exists():
-            return False
         if not retry_task(turn.task, agent.current_version() if agent else None):
-            if Task.objects.filter(RETRYABLE, pk=turn.task_id).exists():
-                raise NotNow(ANSWERED_BELOW)
             return False
-        _take_place(turn)
         if agent:
             Conversation.objects.filter(pk=turn.conversation_id).update(agent=agent)
     return True
 
 
-def _take_place(turn: Turn) -> None:
-    """Let the task of a turn that is tried again, and those that wait behind it, follow each other as the turns do.
-    Raises NotNow if two tasks could be at work at once then."""
+def lock_line(task: Task, **_: Any) -> None:
+    """A task is about to be tried again. Raises NotNow where another variant is shown: what is at work is always on the
+    page."""
+    if (turn := Turn.objects.filter(task=task).first()) is None:
+        return
+    _LOCKED.first(conversation=turn.conversation_id)
+    if not Turn.objects.filter(pk=turn.pk, shown=True).exists():
+        raise NotNow(ANOTHER_SHOWN)
+
+
+def take_place(task: Task, **_: Any) -> None:
+    """Let a task that is tried again, and those that wait behind it, follow each other as their turns do. Raises NotNow
+    if two tasks could be at work at once then."""
+    if (turn := Turn.objects.filter(task=task).first()) is None:
+        return
     path = Turn.objects.filter(conversation=turn.conversation_id, shown=True).select_related("task")
     path = path.only("task__status", "task__attempts", "task__previous").order_by("position")
     line = [each.task for each in path if each.task.is_active or each.task.attempts]
-    active = [task for task in line if task.is_active]
-    begun = [task for task in active[1:] if task.attempts and task.pk != turn.task_id]
+    active = [each for each in line if each.is_active]
+    begun = [each for each in active[1:] if each.attempts and each != task]
     if len(active) > 1 and (begun or active != line[-len(active) :]):
         raise NotNow(ANSWERED_BELOW)
-    movable = Task.objects.filter(UNBEGUN | Q(pk=turn.task_id))
-    for before, task in pairwise(active):
-        if task.previous_id != before.pk and not movable.filter(pk=task.pk).update(previous=before.pk):
+    movable = Task.objects.filter(UNBEGUN | Q(pk=task.pk))
+    for before, after in pairwise(active):
+        if after.previous_id != before.pk and not movable.filter(pk=after.pk).update(previous=before.pk):
             raise NotNow(ANSWERED_BELOW)
 
 

@@ -12,10 +12,10 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from conversations import branches, fragments
 from conversations.access import find_agent, get_turn
-from conversations.branches import NotNow
 from conversations.forms import MessageForm
 from conversations.models import Turn
 from conversations.views import Request, frame
+from executor.actions import NotNow
 from executor.models import Agent
 
 

@@ -18,7 +18,7 @@ from django.db.models.functions import Now
 
 from conversations.models import Conversation, Turn
 from executor import forks, queue
-from executor.actions import create_task
+from executor.actions import NotNow, create_task
 from executor.core.messages import message_from_json
 from executor.core.messages import user as user_message
 from executor.forks import steps_of
@@ -26,10 +26,6 @@ from executor.hints import tell_pages_soon
 from executor.models import ACTIVE, Agent, AgentVersion, Step, Task
 
 AGENT_GONE = "This agent is not available any more. Choose another one."
-
-
-class NotNow(Exception):
-    """It cannot be done as things are; the message is a sentence for the person."""
 
 
 @dataclass(frozen=True, slots=True)

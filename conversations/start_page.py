@@ -14,11 +14,11 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from conversations import actions
 from conversations.access import find_agent, get_conversation, get_task, get_turn
-from conversations.branches import NotNow
 from conversations.models import Conversation
 from conversations.offers import offers, place_query
 from conversations.sidebar import conversation_view
 from conversations.views import Request, frame
+from executor.actions import NotNow
 from executor.core.errors import StepValidationError, TaskExecutionError
 from executor.core.steps import TaskInput
 from executor.declared import offered_to

@@ -15,7 +15,6 @@ from conversations import branches
 from conversations.access import get_task, get_turn
 from conversations.again import Typed
 from conversations.branch_views import refused, shown
-from conversations.branches import NotNow
 from conversations.cards import read_arguments, read_object
 from conversations.document import document, written
 from conversations.models import Turn
@@ -24,6 +23,7 @@ from conversations.record import Record
 from conversations.sidebar import conversation_view
 from conversations.task_live import task_context
 from conversations.views import Request, frame
+from executor.actions import NotNow
 from executor.decisions import WrongAnswer
 from executor.forks import StillAtWork, can_go_on_from, steps_of
 from executor.models import Step, Task

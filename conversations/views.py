@@ -17,7 +17,6 @@ from django_htmx.middleware import HtmxDetails
 
 from conversations import actions, fragments, words
 from conversations.access import find_agent, get_conversation, get_task, get_turn
-from conversations.branches import NotNow
 from conversations.forms import MessageForm, TitleForm
 from conversations.models import Conversation, Turn
 from conversations.offers import offers
@@ -29,6 +28,7 @@ from conversations.present import (
 from conversations.search import search as search_conversations
 from conversations.sidebar import conversation_view, sidebar_groups
 from executor import actions as tasks
+from executor.actions import NotNow
 from tools.models import Resource
 from tools.resources import get_resource, resource_response
 from users.models import User

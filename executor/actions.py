@@ -10,6 +10,7 @@ from uuid import UUID
 from django.db import IntegrityError, transaction
 from django.db.models import Case, Exists, F, OuterRef, Q, Value, When
 from django.db.models.functions import Now
+from django.dispatch import Signal
 
 from executor.claim import claim
 from executor.core.messages import Message, message_to_json
@@ -24,9 +25,25 @@ from executor.stored import clean_json
 from executor.sub_tasks import active_below, report
 from users.models import User
 
+ANSWERED_BELOW = "What was said after it is being answered. Try again when that is done."
+
+#: Sent with `task` when it is about to be tried again, in that transaction and before any of its rows is touched: who
+#: knows its line locks what all changes of the line lock first. Then when it is queued, to be put in its place there.
+#: Both may raise NotNow.
+retrying, retried = Signal(), Signal()
+
 RETRYABLE = Q(status__in=(Status.FAILED, Status.NEEDS_ATTENTION)) | Q(status=Status.STOPPED, stop_reason="person")
+PUT_OFF = Q(status=Status.RETRYING)
 #: Nobody works on it: it waits for its turn, for somebody, or for its provider.
 IDLE = (Status.QUEUED, Status.WAITING, Status.AWAITING, Status.RETRYING)
+
+
+class NotNow(Exception):
+    """It cannot be done as things are; the message is a sentence for the person."""
+
+
+class _NothingChanged(Exception):
+    """What was done with it is undone."""
 
 
 def create_task(
@@ -153,11 +170,32 @@ def retry(task: Task, agent_version: AgentVersion | None = None) -> bool:
     """Let a task that failed, or that its person stopped, go on from there, and one that was put off go on now.
 
     With an `agent_version` that one goes on with it, unless it was only put off. False if there is nothing to go on
-    from, and while a task that goes on from this one is at work: it would not know of what comes of this.
+    from. Raises NotNow while a task that goes on from this one is at work, which would not know of what comes of this,
+    and where who knows its line refuses (`retrying`).
     """
+    if not Task.objects.filter(RETRYABLE | PUT_OFF, pk=task.pk).exists():
+        return False
+    try:
+        with transaction.atomic():
+            retrying.send(sender=Task, task=task)
+            if not (_go_on_now(task) or _begin_again(task, agent_version)):
+                raise _NothingChanged
+            retried.send(sender=Task, task=task)
+            transaction.on_commit(partial(wake, task.pk))
+    except _NothingChanged:
+        if Task.objects.filter(RETRYABLE, pk=task.pk).exists():
+            raise NotNow(ANSWERED_BELOW) from None
+        return False  # Somebody was quicker.
+    return True
+
+
+def _go_on_now(task: Task) -> bool:
+    return _change(task, PUT_OFF, deadline_at=deadline_from_now(), not_before=Now())
+
+
+def _begin_again(task: Task, agent_version: AgentVersion | None) -> bool:
     at_work_after_it = Task.objects.filter(previous=OuterRef("pk"), status__in=ACTIVE)
-    put_off = Q(status=Status.RETRYING)
-    changed = _change(task, put_off, deadline_at=deadline_from_now(), not_before=Now()) or _change(
+    return _change(
         task,
         RETRYABLE & Q(~Exists(at_work_after_it)),
         status=Status.QUEUED,
@@ -174,9 +212,6 @@ def retry(task: Task, agent_version: AgentVersion | None = None) -> bool:
         started_at=None,
         ended_at=None,
     )
-    if changed:
-        transaction.on_commit(partial(wake, task.pk))
-    return changed
 
 
 def _change(task: Task, when: Q, **changes: Any) -> bool:

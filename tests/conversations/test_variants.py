@@ -16,10 +16,9 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from conversations import actions, branches
-from conversations.branches import NotNow
 from conversations.models import Conversation, Turn
 from executor import actions as tasks
-from executor.actions import create_task
+from executor.actions import NotNow, create_task
 from executor.core.messages import ToolCall
 from executor.core.messages import user as user_message
 from executor.decisions import WrongAnswer
@@ -164,7 +163,8 @@ def test_what_is_not_shown_is_not_tried_again_behind_the_page(turn: Turn, alice:
     fail(failed.task, "It broke.")
     branches.edit(turn, "Good evening")
     failed.refresh_from_db()
-    assert not actions.retry(failed)
+    with pytest.raises(NotNow, match="Another variant"):
+        tasks.retry(failed.task)
     failed.task.refresh_from_db()
     assert failed.task.status == Status.FAILED
 

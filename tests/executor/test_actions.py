@@ -9,6 +9,7 @@ import pytest
 from django.db import IntegrityError, connection
 
 from executor import actions
+from executor.actions import NotNow
 from executor.claim import claim
 from executor.core.errors import LLMError, TaskExecutionError
 from executor.core.messages import user as user_message
@@ -135,9 +136,11 @@ def test_a_failed_task_is_not_tried_again_while_the_one_after_it_is_at_work(make
     task = make_task()
     after_it = make_task(previous=task)
     claimed(task).end(Status.FAILED, error=TaskExecutionError("No."))
-    assert not actions.retry(task)
+    with pytest.raises(NotNow, match="is being answered"):
+        actions.retry(task)
     journal = claimed(after_it)
-    assert not actions.retry(task)
+    with pytest.raises(NotNow, match="is being answered"):
+        actions.retry(task)
     journal.end(Status.DONE)
     assert actions.retry(task)
 

@@ -23,13 +23,12 @@ from django.http import Http404
 
 from conversations.access import get_conversation
 from conversations.actions import send
-from conversations.branches import NotNow
 from conversations.forms import MessageForm
 from conversations.models import Conversation, Turn
 from conversations.present import StepView, answer_text
 from conversations.terminal import Cards, Others, all_below, as_json, decisions_of, of_others
 from conversations.words import clock
-from executor.actions import stop
+from executor.actions import NotNow, stop
 from executor.models import Agent, Status, Step, Task, Worker
 from executor.registry import AgentRegistry
 from executor.states import WORKER_GONE, state_of
