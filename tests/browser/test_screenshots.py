@@ -38,6 +38,23 @@ class Order(models.Model):
 It costs about 4 MB and makes each new order a little slower, which nobody will notice. When the report also sorts by
 date, take one index over both columns instead."""
 
+INSULATION = Turn(
+    "First its area, and what that costs.",
+    calls=(call("calculate", expression="11.5 * 8.2"), call("calculate", expression="94.3 * 48")),
+)
+
+
+def pays_off(cost: str, about: str, years: str) -> list[Turn]:
+    """What comes of an insulation that costs so much."""
+    return [
+        Turn("Now what it saves in a year.", calls=(call("calculate", expression="94.3 * 9.5"),)),
+        Turn("And when it has paid for itself.", calls=(call("calculate", expression=f"{cost} / 895.85"),)),
+        Turn(
+            f"**Yes.** It costs about {about} €, saves about 900 € a year, and has paid for itself after **{years}**."
+            "\n\nThis takes for granted that heat stays as dear as it is."
+        ),
+    ]
+
 
 @pytest.fixture
 def shoot(tmp_path: Path) -> Callable[..., None]:
@@ -156,6 +173,30 @@ def test_an_answer_on_its_way_and_one_that_failed(
     expect(tab.tasks).to_have_count(2)
     tab.wait_until_over("failed")
     shoot(tab, "failure")
+
+
+def test_a_step_that_is_forked_and_what_came_of_it(
+    ada: Callable[..., Tab], shoot: Callable[..., None], model_server: ModelServer
+) -> None:
+    tab = ada()
+    model_server.script([INSULATION, *pays_off("4526.4", "4,530", "five years")])
+    tab.go("/?agent=analyst")
+    tab.send("Is it worth insulating our attic? It is 11.5 m by 8.2 m, and a square metre costs 48 €")
+    tab.wait_until_over()
+    tab.page.get_by_role("link", name="What it did, step by step").click()
+    third = tab.find(".line-step").nth(2)
+    third.get_by_text("Change and run").click()
+    third.locator("[name=argument-expression]").fill("94.3 * 62")
+    tab.run("document.querySelectorAll('.line-step')[1].scrollIntoView({ block: 'start' }); scrollBy(0, -80)")
+    shoot(tab, "fork")
+    model_server.script(pays_off("5846.6", "5,850", "six and a half years"))
+    third.get_by_role("button", name="Run with these").click()
+    tab.page.wait_for_url("**/c/*/*")
+    tab.wait_until_over()
+    expect(tab.find(".variants")).to_contain_text("2/2")
+    tab.find(".work > summary").click()
+    expect(tab.find(".step")).not_to_have_count(0)
+    shoot(tab, "forked")
 
 
 def test_settings_and_administration(ada: Callable[..., Tab], shoot: Callable[..., None], site: Site) -> None:

@@ -43,7 +43,6 @@ def test_a_step_is_forked_with_other_arguments_and_both_ways_stay(tab: Tab) -> N
     field = third.locator("[name=argument-expression]")
     expect(field).to_have_value("2 + 2")
     field.fill("20 + 22")
-    tab.photograph("fork")
     third.get_by_role("button", name="Run with these").click()
     tab.page.wait_for_url(re.compile("/c/.*#turn-"))
     tab.wait_until_over()
@@ -56,7 +55,6 @@ def test_a_step_is_forked_with_other_arguments_and_both_ways_stay(tab: Tab) -> N
     expect(steps.nth(2)).to_contain_text("Arguments changed")
     expect(steps.nth(2).locator("pre").last).to_contain_text("42")
     expect(tab.find(".line-step[data-shared]")).to_have_count(2)
-    tab.photograph("forked")
     with tab.page.expect_download() as download:
         tab.page.get_by_role("link", name="Download as JSON").click()
     assert '"v": 1' in Path(download.value.path()).read_text()
