@@ -190,6 +190,17 @@ MODEL_HOSTS = env.list("MODEL_HOSTS", default=[])
 # are used of one that reads more: what a message costs grows with it. (An agent's own `context_window` goes before.)
 CONTEXT_WINDOW = env.int("CONTEXT_WINDOW", default=32_768)
 CONTEXT_TOKENS = env.int("CONTEXT_TOKENS", default=100_000)
+# What runs the code of agents, apart from everything else; "" is nothing, and then no code is run (docs/sandbox.md).
+SANDBOX_BACKEND = env.str("SANDBOX_BACKEND", default="tools.sandbox.bwrap.Backend")
+# Options of that class, "name=value,name=value".
+SANDBOX_OPTIONS = env.dict("SANDBOX_OPTIONS", default={})
+# What one session may use, of which a task has one at most: seconds of a call, memory, processes, files, and how much
+# is kept of what a call prints.
+SANDBOX_SECONDS = env.float("SANDBOX_SECONDS", default=60.0)
+SANDBOX_MEMORY_MB = env.int("SANDBOX_MEMORY_MB", default=600)
+SANDBOX_PROCESSES = env.int("SANDBOX_PROCESSES", default=48)
+SANDBOX_WORKSPACE_MB = env.int("SANDBOX_WORKSPACE_MB", default=256)
+SANDBOX_OUTPUT_KB = env.int("SANDBOX_OUTPUT_KB", default=1024)
 # How long a task waits for somebody to decide something before it is stopped.
 DECISION_DAYS = env.int("DECISION_DAYS", default=7)
 # How long files made by functions are kept once no conversation refers to them.
