@@ -40,6 +40,15 @@ class FieldView:
 
 
 @dataclass(frozen=True, slots=True)
+class DecidedView:
+    """A line for the history: “Allowed by Ada at 14:03 · with {…}” is `what`, `at` and `more`."""
+
+    what: str
+    at: datetime | None = None
+    more: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class DecisionView:
     id: int
     kind: str
@@ -154,18 +163,15 @@ def read_object(text: str) -> dict[str, Any]:
     return found
 
 
-def what_was_decided(decision: Decision) -> str:
-    """A line for the history: “Allowed by Ada at 14:03, with other arguments: …”."""
+def what_was_decided(decision: Decision) -> DecidedView:
     who = decision.decided_by.get_full_name() if decision.decided_by else ""
     if decision.status != Decision.Status.DECIDED:
-        return str(decision.get_status_display())
-    when = words.clock(decision.decided_at) if decision.decided_at else ""
-    parts = [f"{decision.get_choice_display()}{f' by {who}' if who else ''} at {when}"]
-    if decision.arguments is not None:
-        parts.append(f"with {json.dumps(decision.arguments, ensure_ascii=False)}")
+        return DecidedView(str(decision.get_status_display()))
+    more = [f"with {json.dumps(decision.arguments, ensure_ascii=False)}"] if decision.arguments is not None else []
     if decision.note and decision.kind != Kind.QUESTION:
-        parts.append(f"“{decision.note}”")
-    return " · ".join(parts)
+        more.append(f"“{decision.note}”")
+    what = f"{decision.get_choice_display()}{f' by {who}' if who else ''}"
+    return DecidedView(what, decision.decided_at, "".join(f" · {said}" for said in more))
 
 
 def _asker(task: Task) -> str:

@@ -8,7 +8,7 @@ from django.urls import reverse
 
 from conversations import words
 from conversations.again import AgainView, Typed, again_view
-from conversations.cards import what_was_decided
+from conversations.cards import DecidedView, what_was_decided
 from conversations.models import Turn
 from conversations.outputs import code_of
 from conversations.present import FileView, StepView
@@ -24,7 +24,7 @@ class LineView:
     step: StepView
     change: str
     base_url: str
-    decisions: tuple[str, ...]
+    decisions: tuple[DecidedView, ...]
     again: AgainView | None
 
 

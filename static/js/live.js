@@ -165,7 +165,8 @@ function tellClocks() {
     const when = new Date(time.dateTime);
     const left = Math.max(0, Math.ceil((when - Date.now()) / 1000));
     const today = when.toDateString() === new Date().toDateString();
-    const format = { timeStyle: "short", hourCycle: "h23", ...(today ? {} : { dateStyle: "medium" }) };
+    const timeStyle = "seconds" in time.dataset ? "medium" : "short";
+    const format = { timeStyle, hourCycle: "h23", ...(today ? {} : { dateStyle: "medium" }) };
     const soon = "soon" in time.dataset;
     let text = `${soon ? "at " : ""}${when.toLocaleString([], format)}`;
     if (soon && left < 120) text = left ? `in ${left} s` : "now";

@@ -52,7 +52,7 @@ def test_a_result_from_the_cache_says_so_and_a_fact_is_seen_and_deleted(
     kept = tab.find(".step[data-kind=tool]").first
     expect(kept.locator(".step-time")).to_have_text("from cache")
     kept.locator("summary").click()
-    expect(kept).to_contain_text("an earlier call with the same arguments gave this result on")
+    expect(kept).to_contain_text("an earlier call with the same arguments gave this result at")
 
     conversation = tab.path
     tab.go("/settings/memory/")

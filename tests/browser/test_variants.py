@@ -4,7 +4,10 @@ between all of them, with reloads in between."""
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from playwright.sync_api import expect
@@ -80,6 +83,22 @@ def test_the_page_of_a_task_follows_it_to_its_end_and_one_can_go_on_from_there(t
     expect(tab.find(".variants")).to_contain_text("2/2")
     tab.wait_until_over()
     tab.page.go_back()
+    tab.reload()
+    assert tab.find("main").inner_text() == live
+
+
+def test_times_on_the_page_of_a_task_are_the_readers(somebody: Callable[..., Tab]) -> None:
+    zone = "Asia/Kathmandu"
+    tab = somebody(timezone_id=zone)
+    tab.say("Calculate", Turn(calls=(call("calculate", expression="1 + 1"),)), Turn(SLOWLY, rate=40))
+    tab.go(f"/t/{tab.last_task()}/")
+    expect(tab.find(".facts .tag")).to_have_text("Done", timeout=PATIENCE)
+    times = tab.find(".line-step time")
+    expect(times).to_have_count(3)
+    for time in times.all():
+        here = datetime.fromisoformat(time.get_attribute("datetime") or "").astimezone(ZoneInfo(zone))
+        expect(time).to_have_text(re.compile(f"(^|, ){here:%H:%M:%S}$"))
+    live = tab.find("main").inner_text()
     tab.reload()
     assert tab.find("main").inner_text() == live
 

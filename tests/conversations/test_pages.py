@@ -348,7 +348,7 @@ def test_a_step_says_that_its_result_was_kept_and_since_when(as_alice: Client, w
     step = f"#step-{worked.task_id}-2"
     steps = soup(as_alice.get(reverse("task_steps", args=[worked.task_id]), **HTMX))
     assert words(steps, f"{step} .step-time") == "from cache"
-    assert "an earlier call with the same arguments gave this result on 1 March 2026" in words(steps, f"{step} .hint")
+    assert "an earlier call with the same arguments gave this result at 1 Mar 2026, " in words(steps, f"{step} .hint")
     assert "from cache" in words(soup(as_alice.get(reverse("task", args=[worked.task_id]))), f"{step} .meta")
     document = as_alice.get(reverse("task_json", args=[worked.task_id])).json()
     assert [step.get("made_at") for step in document["steps"]] == [None, made_at.isoformat(), None, None]

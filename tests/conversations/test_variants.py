@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from bs4 import BeautifulSoup
 from django.db import connection
+from django.db.models.functions import Now
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
@@ -507,12 +508,25 @@ def test_the_time_line_has_every_step_and_what_was_decided(as_alice: Client, ali
     turn = worked_turn(alice, demo)
     step = turn.task.steps.get(seq=2)
     Decision.objects.create(
-        task=turn.task, step=step, kind="approval", status="decided", choice="allow", decided_by=alice, note="Go on."
+        task=turn.task,
+        step=step,
+        kind="approval",
+        status="decided",
+        choice="allow",
+        decided_by=alice,
+        note="Go on.",
+        decided_at=Now(),
     )
     page = soup(as_alice.get(reverse("task", args=[turn.task_id])))
     assert lines(page) == ["Asked for Count words", "Count words", "Asked for Draw chart", "Draw chart", "Answered"]
     assert "Allowed by Alice" in page.select_one(f"#step-{turn.task_id}-2 .decided").text  # type: ignore[union-attr]
     assert "“Go on.”" in page.select_one(f"#step-{turn.task_id}-2 .decided").text  # type: ignore[union-attr]
+    said = page.select_one(f"#step-{turn.task_id}-2 .decided time[data-clock]")
+    # Scripts write them as the reader's clock has them; without, each says its zone.
+    for time in [said, *page.select(".line-head time[data-clock]")]:
+        assert time is not None
+        assert re.fullmatch(r"\d+ \w{3} \d{4}, \d\d:\d\d:\d\d UTC", time.text)
+    assert len(page.select(".line-head time[data-clock]")) == 5
     assert len(page.select(".checkpoint")) == 5
     assert len(page.select(".again")) == 5
     tasks_page = soup(as_alice.get(reverse("task", args=[actions.send(alice, demo, "Wait").task_id])))
