@@ -19,13 +19,14 @@ from users.models import User
 
 Kind = Decision.Kind
 
+INDENT = " " * 8
 #: What can be typed for each kind of card, and what is asked for.
 PROMPTS = {
-    Kind.APPROVAL: "Allow it? [y]es, [n]o, [a]lways in this conversation: ",
-    Kind.PLAN: "Go ahead? [y]es, [n]o: ",
+    Kind.APPROVAL: "Allow it? [y]es, [a]lways in this conversation, [n]o, and why: ",
+    Kind.PLAN: "Go ahead? [y]es, [n]o, and why: ",
     Kind.QUESTION: "Your answer (empty: let it decide): ",
-    Kind.LIMIT: "[c]ontinue, or [s]top with a summary: ",
-    Kind.UNKNOWN: "It [d]id, run [a]gain, or [s]kip: ",
+    Kind.LIMIT: "[c]ontinue, and with how much more, or [s]top with a summary: ",
+    Kind.UNKNOWN: "It [d]id or [s]kip, and what you found out; or run [a]gain: ",
 }
 
 
@@ -70,6 +71,7 @@ class Cards:
             try:
                 if _by_hand(decision, self._user, typed.strip()):
                     return True
+                self._tell("Type one of these letters, or the word.")
             except WrongAnswer as error:
                 self._tell(str(error))
         return False
@@ -93,7 +95,7 @@ def _lines(decision: Decision) -> Iterator[str]:
     view = DecisionView.of(decision)
     yield f"{view.asker}: {view.title}" if view.asker else view.title
     for name, value in view.facts:
-        yield f"    {name}: {value}"
+        yield f"    {name}: {INDENT.join(value.splitlines(keepends=True))}"
     for number, line in enumerate(view.lines or view.options, 1):
         yield f"    {number}. {line}"
     if view.said:
@@ -117,31 +119,40 @@ def _by_policy(decision: Decision, by: User, *, yes: bool) -> bool:
 
 
 def _by_hand(decision: Decision, by: User, typed: str) -> bool:
-    """Whether what was `typed` is an answer."""
-    match decision.kind, typed.lower()[:1]:
-        case (Kind.QUESTION, ""):
-            decisions.deny(decision, by)
-        case (Kind.QUESTION, _):
-            decisions.answer(decision, by, _option(decision, typed))
-        case (Kind.APPROVAL | Kind.PLAN, "y"):
+    """Whether what was `typed` is an answer: a letter or its word, and for some what else is to be said. Nothing that
+    only begins with the letter is taken for it, and nothing that is said beside a plain yes is passed over."""
+    if decision.kind == Kind.QUESTION:
+        _reply(decision, by, typed)
+        return True
+    verb, _, more = typed.partition(" ")
+    more = more.strip()
+    match decision.kind, verb.lower().rstrip(",.;:"), more:
+        case (Kind.APPROVAL | Kind.PLAN, "y" | "yes", ""):
             decisions.allow(decision, by)
-        case (Kind.APPROVAL, "a"):
+        case (Kind.APPROVAL, "a" | "always", ""):
             decisions.allow(decision, by, always=True)
-        case (Kind.APPROVAL | Kind.PLAN, "n"):
-            decisions.deny(decision, by)
-        case (Kind.LIMIT, "c"):
-            decisions.go_on(decision, by)
-        case (Kind.LIMIT, "s"):
+        case (Kind.APPROVAL | Kind.PLAN, "n" | "no", _):
+            decisions.deny(decision, by, more)
+        case (Kind.LIMIT, "c" | "continue", _):
+            decisions.go_on(decision, by, more or None)
+        case (Kind.LIMIT, "s" | "stop", ""):
             decisions.summarise(decision, by)
-        case (Kind.UNKNOWN, "d"):
-            decisions.it_did(decision, by)
-        case (Kind.UNKNOWN, "a"):
+        case (Kind.UNKNOWN, "d" | "did", _):
+            decisions.it_did(decision, by, more)
+        case (Kind.UNKNOWN, "a" | "again", ""):
             decisions.run_again(decision, by)
-        case (Kind.UNKNOWN, "s"):
-            decisions.skip(decision, by)
+        case (Kind.UNKNOWN, "s" | "skip", _):
+            decisions.skip(decision, by, more)
         case _:
             return False
     return True
+
+
+def _reply(decision: Decision, by: User, typed: str) -> None:
+    if typed:
+        decisions.answer(decision, by, _option(decision, typed))
+    else:
+        decisions.deny(decision, by)
 
 
 def _option(decision: Decision, typed: str) -> str:

@@ -49,9 +49,13 @@ def intent(arguments: dict[str, Any] | None) -> str:
     return line if len(line) <= 120 else f"{line[:119]}…"
 
 
-def _brief(value: Any) -> str:
+def _brief(value: Any, depth: int = 0) -> str:
+    if isinstance(value, list | dict) and depth == 3:
+        return "…"
     if isinstance(value, list):
-        return ", ".join(_brief(item) for item in value[:6]) + ("…" if len(value) > 6 else "")
+        return ", ".join(_brief(item, depth + 1) for item in value[:6]) + ("…" if len(value) > 6 else "")
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {_brief(inner, depth + 1)}" for name, inner in list(value.items())[:4])
     text = " ".join(str(value).split())
     return text if len(text) <= 60 else f"{text[:59]}…"
 

@@ -221,7 +221,7 @@ Agent.objects.get_or_create(name="asking", defaults=dict(title="Asking", provide
         )
         assert done.returncode == 0, done.stderr
         assert done.stdout.strip() == "There you are."
-        assert done.stderr.count("Allow it? [y]es, [n]o, [a]lways in this conversation: ") == 2
+        assert done.stderr.count("Allow it? [y]es, [a]lways in this conversation, [n]o, and why: ") == 2
         (task,) = site.rows("SELECT id FROM executor_task ORDER BY created_at DESC LIMIT 1")
         results = [step["result"] for step in site.steps(UUID(task["id"])) if step["kind"] == "tool"]
         assert "42" in results[0]

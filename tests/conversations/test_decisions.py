@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from django.urls import reverse
 
 from conversations import actions
 from conversations.models import Turn
+from conversations.terminal import Cards
 from executor import decisions
 from executor.core.errors import LimitReached
 from executor.core.events import Finished
@@ -233,6 +235,42 @@ def test_what_is_always_allowed_is_listed_with_the_conversation_and_can_be_taken
     ]
     decision = waiting(alice, demo, MAIL, Decision.Kind.APPROVAL)
     assert decision.status == "pending"
+
+
+@pytest.mark.parametrize("typed", ["abort", "y to Carol instead", "yikes", "always not", ""])
+def test_in_a_terminal_nothing_is_allowed_by_words_that_only_begin_like_it(
+    alice: User, demo: Agent, typed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decision = waiting(alice, demo, MAIL, Decision.Kind.APPROVAL)
+    told = at_terminal(decision, monkeypatch, typed, "n too early")
+    assert told.count("Type one of these letters, or the word.") == 1
+    decision.refresh_from_db()
+    assert (decision.choice, decision.note) == ("deny", "too early")
+    assert "    text: Dear Bob,\n        hello." in told
+
+
+def test_in_a_terminal_a_limit_is_raised_by_an_amount_and_what_was_found_out_is_told(
+    alice: User, demo: Agent, limited: Decision, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = at_terminal(limited, monkeypatch, "c a lot", "continue 7")
+    assert told[-1] == "Give a whole number of rounds."
+    limited.task.refresh_from_db()
+    assert limited.task.allowed == {"iterations": 7}
+    unknown = waiting(alice, demo, MAIL, Decision.Kind.UNKNOWN)
+    at_terminal(unknown, monkeypatch, "Did, Bob has it")
+    unknown.refresh_from_db()
+    assert (unknown.choice, unknown.note) == ("did", "Bob has it")
+
+
+def at_terminal(decision: Decision, monkeypatch: pytest.MonkeyPatch, *lines: str) -> list[str]:
+    """What somebody is told who types these lines when the card is shown."""
+    keyboard = io.StringIO("".join(f"{line}\n" for line in lines))
+    monkeypatch.setattr(keyboard, "isatty", lambda: True)
+    monkeypatch.setattr("sys.stdin", keyboard)
+    told: list[str] = []
+    Cards(decision.task.user, told.append).look(decision.task)
+    assert not keyboard.read(), "Not all of it was read."
+    return told
 
 
 def test_an_agent_that_must_always_ask_offers_no_always(as_alice: Client, alice: User, demo: Agent) -> None:
