@@ -88,6 +88,8 @@ def _step_document(record: Record, step: Step) -> dict[str, Any]:
             "raw_arguments": step.raw_arguments,
             "effect": step.effect,
             "result": step.result,
+            "output": step.output,
+            "notes": step.notes,
             "made_at": iso(step.made_at),
             "tasks": [_given_document(given) for given in record.given.of(step)],
             "files": [_file_document(file) for file in record.files_of(step)],

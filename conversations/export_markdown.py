@@ -109,6 +109,9 @@ def _call(step: Doc) -> Iterator[str]:
         yield _fenced(step["raw_arguments"])
     elif step["arguments"]:
         yield _fenced(words.pretty(step["arguments"]), "json")
+    if step["output"]:
+        yield _fenced(step["output"])
+    yield from (f"> {note}" for note in step["notes"])
     if step["result"]:
         yield _fenced(step["result"])
     for file in step["files"]:

@@ -89,6 +89,9 @@ class StepView:
     result: str
     error: str
     files: tuple[FileView, ...]
+    #: What it said while it ran, and sentences beside the result.
+    output: str
+    notes: tuple[str, ...]
     text: SafeString
     reasoning: SafeString
     use: str
@@ -129,6 +132,8 @@ class StepView:
             result="" if failed and is_tool else words.shorten(words.pretty_text(step.result)),
             error=(words.shorten(step.result) or step.error) if failed and is_tool else step.error,
             files=tuple(files),
+            output=step.output,
+            notes=tuple(step.notes),
             text=render(step.text) if text and step.text and step.kind not in _SAID else SafeString(""),
             reasoning=render(step.reasoning) if step.reasoning else SafeString(""),
             use=step_use(step).line,
@@ -276,7 +281,7 @@ def task_views(tasks: Iterable[Task], *, every_step: bool = False) -> dict[UUID,
     others = [task for task in by_id.values() if not (every_step or shows_steps(task))]
     steps = whole(shown, Step.objects.defer("native"))
     # Of the others only the answer is shown and the steps are counted, so what they were given and gave is left alone.
-    steps |= whole(others, Step.objects.defer("native", "arguments", "raw_arguments", "result"))
+    steps |= whole(others, Step.objects.defer("native", "arguments", "raw_arguments", "result", "output", "notes"))
     files: dict[UUID, list[Resource]] = defaultdict(list)
     makers = by_id.keys() | {step.task_id for pk in by_id for step in steps[pk]}
     for resource in Resource.objects.filter(task_id__in=makers).order_by("created_at", "id"):

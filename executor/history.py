@@ -35,7 +35,7 @@ from executor.core.messages import (
     tool,
     user,
 )
-from executor.models import Step, Task
+from executor.models import FOR_PERSON, Step, Task
 from executor.prepared import Param, Select
 
 NOT_RUN = "This call was not run: the task was stopped before it."
@@ -257,7 +257,7 @@ def plain_steps(tasks: Sequence[Task]) -> dict[UUID, list[Step]]:
 @cache
 def _steps(count: int) -> Select[Step]:
     these = reduce(operator.or_, (Q(task=Param(f"task{n}")) for n in range(count)))
-    return Select(lambda: Step.objects.filter(these).order_by("task", "seq"))
+    return Select(lambda: Step.objects.filter(these).defer(*FOR_PERSON).order_by("task", "seq"))
 
 
 def key_of(pk: UUID | None) -> Any:

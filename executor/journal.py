@@ -55,6 +55,7 @@ from executor.statements import (
     LEAVE_MODEL,
     OPEN_QUESTIONS,
     PRICE,
+    SAVE_OUTPUT,
     SAVE_PARTIAL,
     START_CALL,
     TAKE_UP_MODEL,
@@ -514,6 +515,11 @@ class Journal:
         self._transacted.add(call.id)
         return outcome
 
+    def save_output(self, call: ToolCall, text: str) -> None:
+        """What a call that runs has said so far, for whoever looks."""
+        self._note(SAVE_OUTPUT, call_id=call.id, output=clean(text))
+        self.commit()
+
     def finish_tool(self, event: ToolFinished, spent: Spent, *, later: bool = False) -> None:
         """The result of one call, with the files that it made. What took too long may have had its effect or have it
         yet, so its outcome is unknown, unless that does no harm; if the event is open, the person is asked."""
@@ -528,6 +534,8 @@ class Journal:
                 failed=event.result.is_error,
                 is_open=event.is_open,
                 made_at=event.made_at,
+                output=event.output,
+                notes=event.notes,
             )
         if not event.is_open:
             self._checkpoint(self._calls[call.id][0], spent)
@@ -544,6 +552,8 @@ class Journal:
         failed: bool,
         is_open: bool = False,
         made_at: datetime | None = None,
+        output: str = "",
+        notes: Sequence[str] = (),
     ) -> None:
         _, effect = self._calls[call.id]
         unknown = error_kind in ("timeout", "unclear") and effect not in REPEATABLE
@@ -557,6 +567,8 @@ class Journal:
             made_at=made_at.isoformat() if made_at else "",
             error_kind=error_kind,
             error=clean(content)[:500] if failed else "",
+            output=clean(output),
+            notes=clean_json(list(notes)),
         )
         if is_open:
             self._noted.append(partial(self._ask_what_became_of, call.id))

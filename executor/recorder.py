@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
+
+from django.db import Error as DatabaseError
 
 from executor.at_limit import SUMMARISE
 from executor.core.budget import Scales
@@ -32,10 +35,13 @@ from executor.declared_journal import DeclaredJournal
 from executor.hints import notify
 from executor.journal import Journal
 from executor.kept import Kept
+from executor.lease import LeaseLost
 from executor.live import TaskStream
 from executor.models import OnUnknown, Step
 from executor.toolset import Toolset, may_have_run
 from tools.core.toolbox import Outcome
+
+logger = logging.getLogger(__name__)
 
 #: Seconds between two saves of an answer that is still being written.
 PARTIAL_EVERY = 2.0
@@ -235,6 +241,16 @@ class Recorder:
     async def transact(self, call: ToolCall, work: Callable[[], Outcome]) -> Outcome:
         async with self._writing:
             return await in_database(self._journal.transact, call, work)
+
+    async def save_output(self, call: ToolCall, text: str) -> None:
+        """Of a call that runs: what it said so far."""
+        try:
+            async with self._writing:
+                await in_database(self._journal.save_output, call, text)
+        except (LeaseLost, DatabaseError) as error:  # Whoever writes next finds out.
+            logger.warning("What %s says could not be written down: %s", call.name, error)
+        else:
+            self._stream.rows_changed()
 
     def _mark_first_token(self) -> None:
         if self._first_token_ms is None:

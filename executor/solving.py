@@ -108,7 +108,13 @@ class Solving:
     def _toolset(self, config: AgentConfig, agreements: Agreements) -> Toolset:
         journal = self._journal
         return Toolset(
-            config, journal.task.user_id, self._journal.task_id, agreements, self._recorder.transact, journal.make_sure
+            config,
+            journal.task.user_id,
+            self._journal.task_id,
+            agreements,
+            self._recorder.transact,
+            journal.make_sure,
+            self._recorder.save_output,
         )
 
     async def _converse(self, solver: TaskSolver, told: Told, toolset: Toolset) -> None:

@@ -190,6 +190,8 @@ BEGUN_CALLS = Select(
     lambda: Step.objects.filter(task=Param("task"), kind=Step.Kind.TOOL, status=Step.Status.STARTED).only("seq")
 )
 
+SAVE_OUTPUT = update(_call, output=Param("output"))
+
 START_CALL = update(_call, status=Step.Status.STARTED, started_at=Now(), fence=Param("fence"))
 
 FINISH_CALL = update(
@@ -199,5 +201,7 @@ FINISH_CALL = update(
     response_id=Param("made_at"),
     error_kind=Param("error_kind"),
     error=Param("error"),
+    output=Param("output"),
+    notes=Param("notes"),
     ended_at=Now(),
 )

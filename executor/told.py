@@ -19,7 +19,7 @@ from executor.core import compaction
 from executor.core.budget import TELLING, learnt
 from executor.core.messages import Message, message_from_json, system
 from executor.history import Piece, bases_of, key_of, pieces_of, plain_steps, task_pieces, uuid_of, whole
-from executor.models import ASKS, Step, Task
+from executor.models import ASKS, FOR_PERSON, Step, Task
 
 #: So many tasks, or characters in them, are read for each message; then they are summarised, whatever a model can read.
 EARLIER_TASKS = 100
@@ -68,9 +68,11 @@ def what_is_told(task: Task) -> Told:
     tasks = [*earlier.tasks, task]
     mark = earlier.mark
     if mark:
-        steps_of = whole(tasks, Step.objects.exclude(task=mark.task_id, seq__lte=mark.seq))
+        steps_of = whole(tasks, Step.objects.defer(*FOR_PERSON).exclude(task=mark.task_id, seq__lte=mark.seq))
     else:
-        steps_of = whole(tasks, Step.objects.all()) if any(one.base_id for one in tasks) else plain_steps(tasks)
+        steps_of = (
+            whole(tasks, Step.objects.defer(*FOR_PERSON)) if any(one.base_id for one in tasks) else plain_steps(tasks)
+        )
     pieces = [piece for one in tasks for piece in task_pieces(one, steps_of[one.pk], close=one is not task)]
     summary, covered = _newest(tasks, steps_of)
     if summary is None and mark:  # It is further back than is read.

@@ -14,6 +14,7 @@ from executor.core.events import ToolFinished
 from executor.core.messages import ToolCall, ToolResult
 from executor.database import in_database
 from executor.models import Decision, OnUnknown
+from executor.telling import Telling
 from executor.threads import run_in_thread
 from tools.cache import StoredCache
 from tools.core.context import Context
@@ -24,6 +25,8 @@ from tools.registry import get_toolbox
 T = TypeVar("T")
 #: Runs a transactional call in the transaction that writes its outcome down.
 Transact = Callable[[ToolCall, Callable[[], Outcome]], Awaitable[Outcome]]
+#: Writes down what a call has said so far.
+SaveOutput = Callable[[ToolCall, str], Awaitable[None]]
 
 
 class Toolset:
@@ -35,6 +38,7 @@ class Toolset:
         agreements: Agreements | None = None,
         transact: Transact | None = None,
         make_sure: Callable[[], None] = lambda: None,
+        save_output: SaveOutput | None = None,
     ) -> None:
         """`make_sure` raises if the task is somebody else's by now. It is called in the thread of a function, right
         before that: on the way there a whole process may be frozen for longer than its lease."""
@@ -56,6 +60,7 @@ class Toolset:
         self._task_id = task_id
         self._agreements = agreements or Agreements()
         self._transact = transact
+        self._save_output = save_output
 
     @property
     def specs(self) -> list[ToolSpec]:
@@ -103,6 +108,18 @@ class Toolset:
             call_id=call.id,
             idempotency_key=hashlib.sha256(f"{self._task_id}:{call.id}".encode()).hexdigest()[:32],
         )
+        telling = Telling(functools.partial(self._tell, call, context))
+        context.on_write = telling.said
+        try:
+            return await self._run(call, context)
+        finally:
+            await telling.close()
+
+    async def _tell(self, call: ToolCall, context: Context) -> None:
+        if self._save_output is not None:
+            await self._save_output(call, context.output)
+
+    async def _run(self, call: ToolCall, context: Context) -> ToolFinished:
         decision = self.decided.get(call.id)
         again = decision is not None and decision.choice == Decision.Choice.AGAIN
         edited = decision.arguments if decision else None
@@ -116,7 +133,16 @@ class Toolset:
         )
         result = ToolResult(call.id, call.name, with_changes(edited, outcome.content), outcome.is_error)
         is_open = self._asks and may_have_run(self._functions.get(call.name), outcome.error_kind)
-        return ToolFinished(call, result, outcome.files, outcome.error_kind, is_open, outcome.made_at)
+        return ToolFinished(
+            call,
+            result,
+            outcome.files,
+            outcome.error_kind,
+            is_open,
+            outcome.made_at,
+            context.output,
+            tuple(context.notes),
+        )
 
 
 def may_have_run(function: Function | None, error_kind: str) -> bool:

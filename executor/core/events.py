@@ -132,6 +132,9 @@ class ToolFinished:
     error_kind: str = ""
     is_open: bool = False
     made_at: datetime | None = None
+    #: For the person alone: what it said while it ran, and sentences beside the result.
+    output: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

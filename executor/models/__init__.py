@@ -4,11 +4,12 @@ from executor.models.agents import Agent, AgentVersion, OnUnknown, default_funct
 from executor.models.decisions import ApprovalRule, Decision
 from executor.models.declared import DeclaredTask, DeclaredTaskVersion
 from executor.models.site import DayAccount, Probe, ReviewLog, UsageOverview, Worker
-from executor.models.tasks import ACTIVE, ASKS, HELD, OPEN, Checkpoint, Status, Step, Task
+from executor.models.tasks import ACTIVE, ASKS, FOR_PERSON, HELD, OPEN, Checkpoint, Status, Step, Task
 
 __all__ = [
     "ACTIVE",
     "ASKS",
+    "FOR_PERSON",
     "HELD",
     "OPEN",
     "Agent",

@@ -219,6 +219,8 @@ class Step(models.Model):
     arguments_digest = models.CharField(max_length=32, blank=True)
     effect = models.CharField(max_length=20, blank=True)
     result = models.TextField(blank=True)
+    output = models.TextField(blank=True, help_text="What the function said while it ran, for the person.")
+    notes = models.JSONField(default=list, blank=True, help_text="Sentences for the person beside the result.")
 
     error_kind = models.CharField(max_length=40, blank=True)
     error = models.TextField(blank=True)
@@ -271,6 +273,8 @@ _OF_ITS_OWN = (
 )
 #: Steps in which a model is asked, and paid for.
 ASKS = (Step.Kind.MODEL, Step.Kind.COMPACTION)
+#: What of a step no model reads.
+FOR_PERSON = ("output", "notes")
 #: Steps that are not over.
 OPEN = (Step.Status.PENDING, Step.Status.WAITING, Step.Status.STARTED)
 

@@ -50,6 +50,22 @@ def draw(context: Context) -> str:
 
 
 @function(effect="read")
+def talk(topic: str, context: Context) -> str:
+    """Say something, wait until a file is there, and say more.
+
+    Args:
+        topic: The name of the file.
+    """
+    context.write("One.\n")
+    until = Path(__file__).with_name(topic)
+    while not until.exists():
+        time.sleep(0.01)
+    context.write("Two.\n")
+    context.note("It took a while.")
+    return "said"
+
+
+@function(effect="read")
 def fail() -> str:
     """Fail."""
     raise ValueError("It broke.")

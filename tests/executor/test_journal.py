@@ -182,6 +182,7 @@ LATE = {
     "finish_model": lambda journal, seq, one: finish(journal, seq, assistant("late", call("look"))),
     "fail_model": lambda journal, seq, one: journal.fail_model(seq, LLMError("server", "late"), "late"),
     "start_tools": lambda journal, seq, one: journal.start_tools([one]),
+    "save_output": lambda journal, seq, one: journal.save_output(one, "late"),
     "finish_tool": lambda journal, seq, one: result(journal, one, "late", False, NewFile("a", b"a", "text/plain")),
     "commit": lambda journal, seq, one: finish(journal, seq, assistant("late"), later=True).commit(),
     "end": lambda journal, seq, one: journal.end(Status.DONE, partial="late"),

@@ -2,11 +2,15 @@
 
 import re
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 MAX_FILES = 20
 MAX_FILE_BYTES = 20 * 1024 * 1024
 MAX_NAME_LENGTH = 120
+#: Characters of what a call says that are kept, and notes.
+MAX_OUTPUT = 64_000
+MAX_NOTES = 20
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,30 @@ class Context:
     call_id: str
     idempotency_key: str
     files: list[NewFile] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    on_write: Callable[[], None] = field(default=lambda: None, repr=False)
+    _written: list[str] = field(default_factory=list, repr=False)
+    _length: int = field(default=0, repr=False)
+
+    def write(self, text: str) -> None:
+        """Show the person what the call says, while it runs: the page has it within a second. The model does not read
+        it. From any thread; what is longer than 64,000 characters is cut."""
+        room = MAX_OUTPUT - self._length
+        if text and room > 0:
+            cut = text[:room] if len(text) <= room else text[:room] + "\n[More was said, which is not kept.]"
+            self._written.append(cut)
+            self._length += len(cut)
+            self.on_write()
+
+    @property
+    def output(self) -> str:
+        """What was written so far."""
+        return "".join(self._written)
+
+    def note(self, sentence: str) -> None:
+        """Tell the person something beside the result, in one sentence. The model does not read it."""
+        if len(self.notes) < MAX_NOTES:
+            self.notes.append(sentence[:500])
 
     def save(self, name: str, data: bytes, media_type: str, description: str = "") -> NewFile:
         """Hand a file to the person. It is kept in memory here and stored together with the step's result.
