@@ -23,6 +23,10 @@ from executor.models import Decision, OnUnknown, Step
 from executor.stored import clean, clean_json, digest
 from executor.told import Told, told_of
 
+#: Why a step ended that has not failed itself: when it is tried again, it goes on with what it asked and did by then.
+#: Without a model, at a limit, or with a call that may have run, of which its model is told then.
+NOT_ITS_OWN = (*LLM_ERROR_KINDS, "no_key", "limit", "budget", "doubtful")
+
 
 class DeclaredJournal(Journal):
     """The journal of a task that works through declared steps."""
@@ -39,13 +43,13 @@ class DeclaredJournal(Journal):
     # --- steps -------------------------------------------------------------------------------------------------------
 
     def begin_step(self, step: TaskStep) -> int:
-        """Which attempt it is. One that ended because its model did not answer, or at a limit, goes on."""
+        """Which attempt it is. One that ended for a reason that is not its own goes on."""
         row = Step.objects.filter(task=self.task_id, kind=Step.Kind.STEP, name=step.id).order_by("-seq").first()
         with self._transaction():
             if row is None:
                 row = self._add(kind=Step.Kind.STEP, status=Step.Status.STARTED, name=step.id, text=clean(step.name))
             elif row.status != Step.Status.STARTED:
-                row.attempt += row.status == Step.Status.FAILED and row.error_kind not in (*LLM_ERROR_KINDS, "limit")
+                row.attempt += row.status == Step.Status.FAILED and row.error_kind not in NOT_ITS_OWN
                 begun = {"status": Step.Status.STARTED, "error": "", "error_kind": "", "ended_at": None}
                 began = Coalesce("started_at", Now())
                 Step.objects.filter(pk=row.pk).update(**begun, attempt=row.attempt, started_at=began)

@@ -160,6 +160,27 @@ def test_a_part_that_may_have_run_is_asked_about_also_where_agents_end_their_tas
     assert run(task) == Status.DONE
 
 
+def test_a_call_that_took_too_long_is_not_made_again_by_a_step_that_is_tried_again(
+    survey: Callable[..., Task], scripted: MakeScript, functions: Functions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the agent ends its tasks then: the step has not failed, and its model is told what is unknown."""
+    steps = declared_for_tests.Survey.task_steps
+    ask = replace(steps[1], functions=("look", "dawdle"))
+    monkeypatch.setattr(declared_for_tests.Survey, "task_steps", (steps[0], ask, *steps[2:]))
+    calls = say(call("look", topic="tides"), call("dawdle"))
+    script = scripted(WORDS[0], calls, *WORDS[1:])
+    task = survey(script, on_unknown="fail", functions=["look", "dawdle"])
+    assert run(task) == Status.FAILED
+    assert task.error_kind == "doubtful"
+    actions.retry(task)
+    assert run(task) == Status.DONE
+    assert sorted(functions()) == ["dawdle", "look"]
+    assert [message.role for message in script.asked[2]] == ["user", "assistant", "tool"]
+    told = {result.name: result.content for result in script.asked[2][2].tool_results}
+    assert "It may have done its work" in told["dawdle"]
+    assert task.steps.get(kind=Step.Kind.STEP, name="ask").attempt == 1
+
+
 def test_a_step_that_fails_ends_the_task_and_trying_again_begins_there(
     survey: Callable[..., Task], scripted: MakeScript, done: list[str]
 ) -> None:
