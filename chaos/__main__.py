@@ -171,9 +171,14 @@ def percentile(times: list[float], percent: int) -> float:
 
 def report(seed: int, verdict: Any, facts: dict[str, Any]) -> None:
     counts, kills = verdict.counts, facts["kills"]
-    states = {name.removeprefix("tasks "): count for name, count in counts.items() if name.startswith("tasks ")}
+    tasks = sum(kind(counts, "tasks").values())
     rows = [
-        ("tasks", f"{counts['tasks']} ({words(states)})"),
+        ("tasks", f"{tasks} ({words(kind(counts, 'tasks'))})"),
+        (
+            "tasks that were given to other agents",
+            f"{sum(kind(counts, 'given').values())} ({words(kind(counts, 'given'))}), told {counts['told']}",
+        ),
+        ("summaries", words(kind(counts, "summaries"))),
         ("steps", f"{counts['steps']}, {counts['executions']} executions of functions"),
         ("messages that went into a task at work", str(counts["let in"])),
         ("declared tasks, of four steps with parts", str(counts["declared"])),
@@ -201,6 +206,11 @@ def report(seed: int, verdict: Any, facts: dict[str, Any]) -> None:
     for column, wrong in verdict.wrong.items():
         for what in wrong[:10]:
             say(f"\n{column}: {what}")
+
+
+def kind(counts: Counter[str], name: str) -> dict[str, int]:
+    """Those of `counts` that begin with a word, by the rest."""
+    return {each.removeprefix(f"{name} "): count for each, count in counts.items() if each.startswith(f"{name} ")}
 
 
 def words(counts: Any) -> str:

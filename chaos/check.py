@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -9,13 +10,14 @@ from typing import Any
 
 from django.contrib.auth.models import Group
 
-from chaos.people import EDITED
-from chaos.plans import Plan
+from chaos.people import EDITED, TRIED_AGAIN
+from chaos.plans import UNNUMBERED, Plan, label
 from chaos.world import ledger_key
 from executor.approvals import GO, rules_of
 from executor.core.messages import Message
 from executor.history import task_messages
-from executor.models import ACTIVE, OPEN, Decision, Status, Step, Task
+from executor.models import ACTIVE, ASKS, OPEN, Decision, Status, Step, Task
+from executor.sub_tasks import DEPENDENCY, outcome
 from executor.told import transcript
 
 Line = dict[str, Any]
@@ -45,7 +47,9 @@ class Verdict:
 
 def check(plans: dict[str, Plan], sent: set[str], ledger: Sequence[Line]) -> Verdict:
     verdict = Verdict()
-    tasks = {task.idempotency_key: task for task in Task.objects.select_related("agent_version")}
+    rows = list(Task.objects.select_related("agent_version"))
+    tasks = {task.idempotency_key: task for task in rows if task.parent_id is None}
+    planned_below = {below.key: below for plan in plans.values() for given in plan.gives for below in given}
     let_in = Counter(Step.objects.filter(kind=Step.Kind.MESSAGE).values_list("text", flat=True))
     for key in sorted(sent):
         if (places := (key in tasks) + let_in[plans[key].text]) != 1:
@@ -54,21 +58,22 @@ def check(plans: dict[str, Plan], sent: set[str], ledger: Sequence[Line]) -> Ver
     written = _by_call(ledger)
     kept = Counter(name.partition(" ")[0] for name in Group.objects.values_list("name", flat=True))
     known: set[str] = set()
-    for task in tasks.values():
-        plan = plans.get(task.idempotency_key or "")
+    for task in rows:
+        plan = planned_below.get(label(task.text)) if task.parent_id else plans.get(task.idempotency_key or "")
         if plan is None:
             verdict.say(LOST_TASKS, f"task {task.pk} was planned by nobody")
             continue
         steps = list(task.steps.order_by("seq"))
         known |= {ledger_key(step) for step in steps if step.call_id}
-        verdict.counts["tasks"] += 1
-        verdict.counts[f"tasks {task.status}"] += 1
+        verdict.counts[f"{'given' if task.parent_id else 'tasks'} {task.status}"] += 1
         verdict.counts["steps"] += len(steps)
         verdict.counts["attempts"] += task.attempts
         _check_state(verdict, task, steps)
         _check_steps(verdict, task, plan, steps, written)
         if plan.data:
             _check_declared(verdict, task, steps)
+        _check_given(verdict, task, plan, steps)
+        _check_summaries(verdict, task, steps)
         _check_effects(verdict, task, steps, written, kept)
         for problem in history_problems(task_messages(task, steps, close=True)):
             verdict.say(HISTORIES, f"task {task.pk}: {problem}")
@@ -100,9 +105,11 @@ def _check_state(verdict: Verdict, task: Task, steps: Sequence[Step]) -> None:
         if task.status != Status.WAITING or not pending:
             verdict.say(OWNERLESS, f"task {task.pk} is {task.status}, held by {task.owner or 'nobody'}")
         return
-    if task.status not in (Status.DONE, Status.STOPPED):
+    # Whoever gave a task was told that it failed, and nobody tries it again.
+    may_fail = task.parent_id is not None and task.error_kind in TRIED_AGAIN
+    if task.status not in (Status.DONE, Status.STOPPED) and not may_fail:
         verdict.say(LOST_TASKS, f"task {task.pk} is {task.status}: {task.error_kind}, {task.error}")
-    if task.status == Status.STOPPED and task.stop_reason != "person":
+    if task.status == Status.STOPPED and task.stop_reason not in ("person", *[DEPENDENCY] * bool(task.parent_id)):
         verdict.say(LOST_TASKS, f"task {task.pk} was stopped by {task.stop_reason!r}: {task.error}")
     if task.owner or task.lease_until or pending:
         verdict.say(OWNERLESS, f"task {task.pk} is over: owner {task.owner!r}, {pending} decisions are open")
@@ -130,9 +137,9 @@ def _check_steps(
         verdict.say(LOST_STEPS, f"task {task.pk} ({task.status}) did {done}, planned was {wanted}")
     checkpoints = set(task.checkpoints.values_list("seq", flat=True))
     for step in steps:
-        if step.kind == Step.Kind.MODEL and step.status == Step.Status.DONE and step.seq not in checkpoints:
+        if step.kind in ASKS and step.status == Step.Status.DONE and step.seq not in checkpoints:
             verdict.say(LOST_STEPS, f"task {task.pk} step {step.seq} is done and has no checkpoint")
-        if step.kind != Step.Kind.TOOL or step.name in ("ask_user", "propose_plan"):
+        if step.kind != Step.Kind.TOOL or step.name in UNNUMBERED:
             continue
         ended = any(line["phase"] == "end" for line in written.get(ledger_key(step), ()))
         by_word = step.decisions.filter(choice=Decision.Choice.DID).exists()
@@ -153,13 +160,53 @@ def _check_declared(verdict: Verdict, task: Task, steps: Sequence[Step]) -> None
     verdict.counts["declared"] += 1
 
 
+def _check_given(verdict: Verdict, task: Task, plan: Plan, steps: Sequence[Step]) -> None:
+    """Each task that it was to give was given once, and what came of it was told, all of it."""
+    calls = [step for step in steps if step.name in ("delegate", "run_plan") and step.kind == Step.Kind.TOOL]
+    given: dict[str, list[Task]] = defaultdict(list)
+    for below in task.sub_tasks.order_by("pk"):
+        given[below.parent_call].append(below)
+    for step, wanted in zip(calls, plan.gives, strict=False):
+        made = given.pop(step.call_id or "", [])
+        names = sorted(label(below.text) for below in made)
+        if made and names != sorted(below.key for below in wanted):
+            verdict.say(DOUBLED, f"task {task.pk} step {step.seq} gave {names}, planned was {[p.key for p in wanted]}")
+        if step.status not in (Step.Status.DONE, Step.Status.FAILED):
+            continue
+        verdict.counts["told"] += len(made)
+        if not made or any(json.dumps(outcome(below), ensure_ascii=False)[1:-1] not in _quoted(step) for below in made):
+            verdict.say(LOST_STEPS, f"task {task.pk} step {step.seq} was not told what came of {names}: {step.result}")
+    for call, made in given.items():
+        verdict.say(DOUBLED, f"task {task.pk} gave {len(made)} tasks for the call {call}, which was not to give any")
+
+
+def _quoted(step: Step) -> str:
+    """The result of a call, as JSON has its words."""
+    return step.result if step.name == "run_plan" else json.dumps(step.result, ensure_ascii=False)
+
+
+def _check_summaries(verdict: Verdict, task: Task, steps: Sequence[Step]) -> None:
+    """What was summarised once is not summarised again."""
+    found = [step for step in steps if step.kind == Step.Kind.COMPACTION]
+    covered = Counter(
+        (step.parent_seq, step.covers_task, step.covers_seq) for step in found if step.covers_seq is not None
+    )
+    for what, times in covered.items():
+        if times > 1:
+            verdict.say(LOST_STEPS, f"task {task.pk} has {times} summaries of {what}")
+    for step in found:
+        how = "broken off" if step.covers_seq is None else "done" if step.status == Step.Status.DONE else "left out"
+        verdict.counts[f"summaries {how}"] += 1
+        verdict.counts["summaries fetched"] += step.attempt > 1 and step.status == Step.Status.DONE
+        verdict.counts["summaries in declared steps"] += step.parent_seq is not None
+
+
 def _number(step: Step) -> int:
     return int((step.arguments or {}).get("n", 0))
 
 
 def _known(name: str, n: int, _: int) -> tuple[str, int]:
-    """Questions and plans have no number among their arguments."""
-    return (name, 0) if name in ("ask_user", "propose_plan") else (name, n)
+    return (name, 0) if name in UNNUMBERED else (name, n)
 
 
 def _check_effects(

@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any
 
 #: Where a process can die: the method of the journal that writes. "decided" are calls that begin because a person
-#: agreed, whose decision is used up by that.
+#: agreed, whose decision is used up by that; "report" is an end that others wait for, "answer" what lets the task go on
+#: that gave the work.
 POINTS = (
     *("claim", "recover", "begin_model", "save_partial", "finish_model", "fail_model", "ask", "wait"),
     *("start_tools", "decided", "transact", "finish_tool", "commit", "end", "postpone", "release", "take_in"),
-    *("accept", "take_up_model"),
+    *("accept", "take_up_model", "finish_compaction", "leave_out", "give", "report", "answer"),
 )
 #: Seconds after which a call that began is in the middle of what it does.
 IN_CALL = 0.03
@@ -40,6 +41,11 @@ RARE = (
     "take_in",
     "accept",
     "take_up_model",
+    "finish_compaction",
+    "leave_out",
+    "give",
+    "report",
+    "answer",
 )
 
 
@@ -50,7 +56,7 @@ def arm(point: str, when: str, count: int, how: str, report: Path) -> None:
     `how` is the signal: SIGKILL, or SIGSTOP for one that wakes up after its tasks were taken from it.
     """
     from executor import claim as claims
-    from executor import journal, worker
+    from executor import journal, sub_tasks, worker
 
     left = [count]
 
@@ -73,10 +79,14 @@ def arm(point: str, when: str, count: int, how: str, report: Path) -> None:
 
         @contextmanager
         def around() -> Iterator[None]:
+            this.answers = False
             with original(self, *args, **changes):
                 yield
-                reached(here, "before")
-            reached(here, "after")
+                names = [here, *_of_sub_tasks(self, here, answers=this.answers)]
+                for name in names:
+                    reached(name, "before")
+            for name in names:
+                reached(name, "after")
 
         return around()
 
@@ -87,7 +97,13 @@ def arm(point: str, when: str, count: int, how: str, report: Path) -> None:
             reached("claim", "after")
         return claimed
 
-    claim_as_it_is = claims.claim
+    def let_go_on(parent: Any) -> None:
+        this.answers = True
+        let_go_on_as_it_is(parent)
+
+    this = threading.local()  # What the transaction of this thread does.
+    claim_as_it_is, let_go_on_as_it_is = claims.claim, sub_tasks._let_go_on
+    sub_tasks._let_go_on = let_go_on
     journal.Journal._transaction = transaction  # type: ignore[method-assign,assignment]
     worker.claim = claim  # type: ignore[assignment,attr-defined]
 
@@ -102,6 +118,11 @@ def _point(journal: Any) -> str:
                 name = "decided"
         frame = frame.f_back  # type: ignore[assignment]
     return name
+
+
+def _of_sub_tasks(journal: Any, here: str, *, answers: bool) -> list[str]:
+    """What a transaction does to other tasks."""
+    return ["report"] * bool(here == "end" and journal.task.parent_call) + ["answer"] * answers
 
 
 def _die(point: str, when: str, how: str, report: Path) -> None:

@@ -17,7 +17,7 @@ from django.db import Error as DatabaseError
 from django.db import connections
 
 from chaos.plans import Plan, chain, make, word
-from chaos.world import AGENTS, agent_name, ledger_key, lines
+from chaos.world import EVERYBODY, GIVERS, ledger_key, lines
 from conversations.actions import send_now
 from conversations.models import Turn
 from executor import actions, decisions
@@ -28,6 +28,8 @@ from tests.chaos.site import Site, Visitor
 from users.models import User
 
 EDITED = "edited"
+#: Failures after which people try again.
+TRIED_AGAIN = ("stalled", "doubtful", "protocol", "server", "connection")
 
 
 class People:
@@ -87,9 +89,10 @@ class People:
     def plan(self, random: Random, *, in_between: bool = False, declared: bool = False) -> Plan:
         with self._lock:
             number = next(self._numbers)
-        plan = make(random, number, agent_name(random.choice(list(AGENTS))))
+        agent = random.choice(EVERYBODY)
+        plan = make(random, number, agent, EVERYBODY if agent in GIVERS else ())
         if in_between:
-            plan = word(number, plan.agent, plan.key)
+            plan = word(number, agent, plan.key)
         if declared:
             plan = chain(plan, number)
         self.plans[plan.key] = plan
@@ -153,8 +156,9 @@ class People:
                 self._decide(decision, random)
         if self._busy and active and random.random() < 0.02:
             self.did["stopped"] += actions.stop(Task.objects.get(pk=random.choice(active).pk))
-        failed = Task.objects.filter(status__in=(Status.NEEDS_ATTENTION, Status.FAILED))
-        for task in failed.filter(error_kind__in=("stalled", "doubtful", "protocol", "server", "connection")):
+        # What became of a task that was given is told to the one that gave it, once.
+        failed = Task.objects.filter(status__in=(Status.NEEDS_ATTENTION, Status.FAILED), parent=None)
+        for task in failed.filter(error_kind__in=TRIED_AGAIN):
             why = task.error_kind
             with suppress(NotNow):
                 self.did[f"tried again: {why}"] += actions.retry(task)

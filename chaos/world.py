@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any
 
+from executor.core.compaction import ASKED
 from tests.agentsite.conftest import ROOT, environment
 from tests.chaos.site import Site
 from tests.fakes.model_server import ModelServer
@@ -29,11 +31,22 @@ MODELS = {
     "gemini": "gemini-3.8-flash",
     "openai_compatible": "qwen3:8b",
 }
-FUNCTIONS = ["peek", "keep", "put", "post", "send", "order", "ask_user", "propose_plan"]
+FUNCTIONS = ["peek", "keep", "put", "post", "send", "order", "ask_user", "propose_plan", "delegate", "run_plan"]
+#: Models that read so little that what was said first has to be summarised, in tasks of some rounds and in the next.
+SMALL = {"gpt": "gpt-6.1-small", "openai_compatible": "qwen3:0.6b"}
+SMALL_WINDOW = 4_500
+#: How often such a model says nothing instead of a summary, and what it says beside each answer.
+NO_SUMMARY = 0.15
+TALK = " and so on" * 80
 
 
-def agent_name(provider: str) -> str:
-    return f"chaos-{provider}"
+def agent_name(provider: str, *, small: bool = False) -> str:
+    return f"chaos-small-{provider}" if small else f"chaos-{provider}"
+
+
+#: Agents that work is given to, and that give work; those with a small window have no room for what they give.
+GIVERS = tuple(map(agent_name, AGENTS))
+EVERYBODY = (*GIVERS, *(agent_name(provider, small=True) for provider in SMALL))
 
 
 class Flaky(ModelServer):
@@ -45,13 +58,46 @@ class Flaky(ModelServer):
         self._random = random
 
     def _turn(self, model: str, messages: Any) -> Turn:
-        # What was only said in between is no plan.
-        plan = max((i for i, said in enumerate(messages) if said["role"] == "user" and "@turns" in said["content"]))
-        said = [one for i, one in enumerate(messages) if i <= plan or one["role"] != "user"]
-        turn = super()._turn(model, said)
+        said = Said.of(messages)
+        if said.sums_up:
+            turn = Turn(text="" if self._random.random() < NO_SUMMARY else f"Answers so far: {said.answers}.", rate=20)
+        else:
+            # As if all had been told that was said since the plan.
+            turn = super()._turn(model, [said.plan, *[{"role": "assistant", "content": ""}] * said.answers])
+        if model in SMALL.values():
+            words = "" if said.sums_up else f"{turn.text}{TALK}"
+            turn = replace(turn, text=words or turn.text, quirks=frozenset({"no_usage"}))
         if self._random.random() < self.rate:
             return replace(turn, fault=self._random.choice(("drop", "500", "half_frame")), after=1)
         return turn
+
+
+_ANSWERS = re.compile(r"Answers so far: (\d+)")
+_WORKED_ON = re.compile(r"word for word:\n\n[^\n]*\n$")
+
+
+@dataclass(frozen=True)
+class Said:
+    """What is to be made of a question: the message with the last plan, how many answers were given since, and whether
+    a summary is wanted. Of what was summarised, or left out, the model knows no more than it is told."""
+
+    plan: Any
+    answers: int
+    sums_up: bool
+
+    @classmethod
+    def of(cls, messages: Sequence[Mapping[str, Any]]) -> Said:
+        sums_up = ASKED in messages[-1]["content"]
+        plans = [at for at, said in enumerate(messages) if said["role"] == "user" and "@turns" in said["content"]]
+        at = plans[-1] if plans else 0  # What was only said in between is no plan.
+        since = [said["content"] for said in messages[at:] if said["role"] == "assistant"]
+        asked = "\n".join(said["content"] for said in messages[at:] if said["role"] == "user")
+        before, _, after = asked.rpartition("@turns")
+        # Beside the plan, or before it where the plan is what the summary says is worked on.
+        known = _ANSWERS.search(before if _WORKED_ON.search(before) else after)
+        rounds = [int(found[1]) for words in since if (found := re.match(r"Round (\d+):", words))]
+        answers = rounds[-1] if rounds else (int(known[1]) if known else 0) + len(since)
+        return cls(messages[at], answers, sums_up)
 
 
 class Nursery:
@@ -134,18 +180,22 @@ def add_people_and_agents(base: ModelServer) -> None:
     from users.models import User
 
     User.objects.create_user("alice", "alice@example.org", PASSWORD)
-    for position, (provider, on_unknown) in enumerate(AGENTS.items()):
+    everybody: list[tuple[str, str, str, dict[str, Any]]]
+    everybody = [(agent_name(provider), provider, model, {}) for provider, model in MODELS.items()]
+    small = {"context_window": SMALL_WINDOW}
+    everybody += [(agent_name(provider, small=True), provider, model, small) for provider, model in SMALL.items()]
+    for position, (name, provider, model, parameters) in enumerate(everybody):
         Agent.objects.create(
-            name=agent_name(provider),
-            title=provider.capitalize(),
+            name=name,
+            title=name.removeprefix("chaos-").capitalize(),
             provider=provider,
-            model=MODELS[provider],
+            model=model,
             base_url=base.base_url if provider in ("gpt", "openai_compatible") else base.address,
             api_key_variable="CHAOS_KEY",
             functions=FUNCTIONS,
-            on_unknown=on_unknown,
+            on_unknown=AGENTS[provider],
             max_iterations=60,
-            parameters={"keep_response": True} if provider == "gpt" else {},
+            parameters=parameters | ({"keep_response": True} if provider == "gpt" else {}),
             position=position,
         )
 
