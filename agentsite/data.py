@@ -32,7 +32,7 @@ def ensure(folder: Path) -> Path:
     first one wins and nobody reads half a file. Where the environment gives the keyring, the file needs none.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for name in ("run", "resources", "functions", "tasks", "static"):
+    for name in ("run", "run/metrics", "resources", "functions", "tasks", "static"):
         (folder / name).mkdir(mode=0o700, exist_ok=True)
     target = folder / "secrets.env"
     if not target.exists():

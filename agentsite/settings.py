@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
 
 from agentsite import data
 from users import keyring
@@ -201,6 +202,8 @@ SANDBOX_MEMORY_MB = env.int("SANDBOX_MEMORY_MB", default=600)
 SANDBOX_PROCESSES = env.int("SANDBOX_PROCESSES", default=48)
 SANDBOX_WORKSPACE_MB = env.int("SANDBOX_WORKSPACE_MB", default=256)
 SANDBOX_OUTPUT_KB = env.int("SANDBOX_OUTPUT_KB", default=1024)
+# Functions that are told what happened in tasks (see docs/watching.md), as package.module.function.
+EVENT_HANDLERS = env.list("EVENT_HANDLERS", default=[])
 # How long a task waits for somebody to decide something before it is stopped.
 DECISION_DAYS = env.int("DECISION_DAYS", default=7)
 # How long files made by functions are kept once no conversation refers to them.
@@ -211,6 +214,14 @@ try:
     DAY_LIMIT_COST = env("DAY_LIMIT_COST", cast=Decimal, default=None)
 except ArithmeticError as error:
     raise ImproperlyConfigured("DAY_LIMIT_COST must be an amount in US dollars, such as 2.50") from error
+
+# --- Metrics ---------------------------------------------------------------------------------------------------------
+
+# Who asks for /metrics with it need not be an administrator. "" means that there is none.
+METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
+# A small file for each process that counts something. prometheus_client reads the variable when it is imported.
+METRICS_DIR = DATA_DIR / "run" / "metrics"
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(METRICS_DIR)
 
 # --- People ----------------------------------------------------------------------------------------------------------
 
@@ -293,12 +304,19 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 12 * 1024 * 1024
 # --- Logging ---------------------------------------------------------------------------------------------------------
 
 LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")
+# Classes of handlers that get every line as well (see docs/watching.md), as package.module.Class.
+LOG_HANDLERS = {}
+for path in env.list("LOG_HANDLERS", default=[]):
+    try:
+        LOG_HANDLERS[path] = {"()": import_string(path)}
+    except Exception as error:
+        raise ImproperlyConfigured(f"LOG_HANDLERS: {path} cannot be imported: {error}") from error
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "{levelname:<7} {name}: {message}", "style": "{"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["stderr"], "level": "WARNING"},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}, **LOG_HANDLERS},
+    "root": {"handlers": ["stderr", *LOG_HANDLERS], "level": "WARNING"},
     "loggers": {
         **{
             name: {"level": LOG_LEVEL}

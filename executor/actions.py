@@ -23,6 +23,7 @@ from executor.owner import is_dead, owner_name
 from executor.statements import CLOSE_STEPS, WITHDRAW
 from executor.stored import clean_json
 from executor.sub_tasks import active_below, report
+from executor.task_events import tell_ended
 from users.models import User
 
 ANSWERED_BELOW = "What was said after it is being answered. Try again when that is done."
@@ -130,6 +131,7 @@ def stop(task: Task, by: Literal["person", "administrator", "expired"] = "person
             WITHDRAW.execute(task=task.pk)
             _close_up(task)
             report(task)
+            tell_ended(task)
     for below in active_below(task):
         stop(below, by)
     ended = _end_for_its_worker(task)

@@ -9,7 +9,13 @@ class ExecutorConfig(AppConfig):
 
     def ready(self) -> None:
         from executor import mcp_servers, model_classes
-        from executor.checks import check_agents_file, check_model_classes, check_model_hosts, check_tasks
+        from executor.checks import (
+            check_agents_file,
+            check_event_handlers,
+            check_model_classes,
+            check_model_hosts,
+            check_tasks,
+        )
         from executor.housekeeping import housekeeping, tasks_that_exist
         from executor.probes import forget_old
         from tools import cache, resources
@@ -20,6 +26,7 @@ class ExecutorConfig(AppConfig):
         checks.register(check_model_classes)
         checks.register(check_agents_file)
         checks.register(check_model_hosts)
+        checks.register(check_event_handlers)
         checks.register(check_tasks)
         api_keys.PROVIDERS.append(model_classes.key_providers)
         api_keys.PROVIDERS.append(lambda: {mcp_servers.PROVIDER: "MCP server"})

@@ -1,5 +1,5 @@
-"""What is wrong with agents.yaml, tasks, MODEL_CLASSES and MODEL_HOSTS, told at the start and by `manage.py check`.
-All else works."""
+"""What is wrong with agents.yaml, tasks, MODEL_CLASSES, MODEL_HOSTS and EVENT_HANDLERS, told at the start and by
+`manage.py check`. All else works."""
 
 import os
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ from django.core import checks
 
 from executor import model_classes
 from executor.agents_file import FileError, read
+from executor.task_events import own_handlers
 from executor.tasks_file import get_declared
 from tools.checks import host_warnings
 
@@ -38,6 +39,14 @@ def check_model_classes(app_configs: Sequence[AppConfig] | None = None, **kwargs
 def check_model_hosts(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[checks.CheckMessage]:
     """One warning for each entry that is no host."""
     return host_warnings("MODEL_HOSTS", "executor.W003")
+
+
+def check_event_handlers(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """One warning for each that is left out."""
+    return [
+        checks.Warning(problem, hint="See docs/watching.md. All other handlers are told.", id="executor.W005")
+        for problem in own_handlers()[1]
+    ]
 
 
 def check_tasks(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[checks.CheckMessage]:

@@ -8,10 +8,12 @@ from uuid import UUID
 from django.db.models.functions import Now
 
 from executor import shared
+from executor.core.task_events import TaskBegun
 from executor.declared_journal import DeclaredJournal
 from executor.journal import Journal
-from executor.lease import LEASE, acquire
+from executor.lease import LEASE, acquire, turn_came
 from executor.models import Task
+from executor.task_events import event_of, publish
 
 
 def claim(task_id: UUID, owner: str) -> Journal | None:
@@ -20,7 +22,7 @@ def claim(task_id: UUID, owner: str) -> Journal | None:
     if not acquire(task_id, owner):
         return None
     rows = Task.objects.select_related("agent_version", "user", "declared__task")
-    task = rows.annotate(now=Now()).get(pk=task_id)
+    task = rows.annotate(now=Now(), turn_came=turn_came()).get(pk=task_id)
     if task.owner != owner or task.started_at is None:
         return None
     kind = Journal if task.declared is None else DeclaredJournal
@@ -28,4 +30,7 @@ def claim(task_id: UUID, owner: str) -> Journal | None:
     journal = kind(task, elapsed, shares=shared.shares(task))
     journal.shared_seconds = shared.seconds_left(task)
     journal.held_until = began + LEASE.total_seconds()
+    if task.attempts == 1 and not task.parent_call:
+        waited = (task.now - task.turn_came).total_seconds()
+        publish(event_of(TaskBegun, task, journal.config, waited=max(0.0, waited)))
     return journal

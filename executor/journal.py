@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -31,6 +32,7 @@ from executor.core.events import Finished, ToolFinished
 from executor.core.limits import Spent
 from executor.core.messages import Reasoning, ToolCall, Usage
 from executor.core.retry import LONGEST_DELAY
+from executor.core.task_events import FunctionCalled, ModelAsked, TaskEnded
 from executor.core.validation import ResponseInvalid
 from executor.lease import LEASE, LeaseLost, extend, give_back
 from executor.meter import NOTHING, Meter
@@ -62,6 +64,7 @@ from executor.statements import (
     WITHDRAW,
 )
 from executor.stored import clean, clean_json, digest
+from executor.task_events import E, event_of, tell
 from tools.core.context import NewFile
 from tools.core.function import REPEATABLE, Function
 from tools.core.toolbox import Outcome
@@ -325,7 +328,7 @@ class Journal:
             response_id=clean(event.response_id)[:120],
             finish_reason=event.reason,
             first_token_ms=first_token_ms,
-            **self._used(usage, event.model),
+            **self._used(usage, event.model, first_token_ms=first_token_ms),
         )
 
     def finish_compaction(self, seq: int, event: Finished, covers: Covers) -> None:
@@ -365,7 +368,7 @@ class Journal:
             error_kind=error.kind,
             error=clean(error.message),
             attempt=error.attempts if isinstance(error, LLMError) else 1,
-            **self._used(usage, begun=begun),
+            **self._used(usage, begun=begun, outcome=error.kind),
         )
         if not later:
             self.commit()
@@ -559,10 +562,13 @@ class Journal:
         unknown = error_kind in ("timeout", "unclear") and effect not in REPEATABLE
         if files:
             self._noted.append(partial(store, self.task.user_id, self.task_id, call.id, files))
+        status = Step.Status.UNKNOWN if unknown else Step.Status.FAILED if failed else Step.Status.DONE
+        called = self._event(FunctionCalled, name=call.name, outcome="cached" if made_at else str(status))
+        self._noted.append(partial(tell, called))
         self._note(
             FINISH_CALL,
             call_id=call.id,
-            status=Step.Status.UNKNOWN if unknown else Step.Status.FAILED if failed else Step.Status.DONE,
+            status=status,
             result=clean(content),
             made_at=made_at.isoformat() if made_at else "",
             error_kind=error_kind,
@@ -599,6 +605,8 @@ class Journal:
             if error is not None:
                 self._note_failure(error)
             sub_tasks.report(self.task)
+            reason = stop_reason or (error.kind if error else "")
+            tell(self._event(TaskEnded, status=str(status), reason=reason))
         return list(Task.objects.filter(previous=self.task_id, status=Status.QUEUED).values_list("pk", flat=True))
 
     def _note_failure(self, error: TaskExecutionError) -> None:
@@ -695,12 +703,40 @@ class Journal:
     def _note(self, statement: Statement, **values: Any) -> None:
         self._noted.append(partial(statement.execute, task=self.task_id, **values))
 
-    def _used(self, usage: Usage, model: str = "", *, begun: bool = True) -> dict[str, Any]:
-        """What the row of a question says of tokens and cost; noted for the person's day as well."""
+    def _used(
+        self,
+        usage: Usage,
+        model: str = "",
+        *,
+        begun: bool = True,
+        outcome: str = "done",
+        first_token_ms: int | None = None,
+    ) -> dict[str, Any]:
+        """What the row of a question says of tokens and cost; noted for the person's day as well, and told."""
         values, booking = self._meter.use(self.source.config, usage, model, begun=begun)
         if booking:
             self._noted.append(booking)
+        asked = self._asked(outcome, values["cost"], usage, first_token_ms)
+        self._noted.append(partial(tell, asked))
         return values
+
+    def _asked(
+        self, outcome: str, cost: Decimal | None, usage: Usage = NOTHING, first_token_ms: int | None = None
+    ) -> ModelAsked:
+        config = self.source.config
+        return self._event(
+            ModelAsked,
+            provider=config.provider,
+            model=config.model,
+            outcome=outcome,
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            cost=cost,
+            first_token=None if first_token_ms is None else first_token_ms / 1000,
+        )
+
+    def _event(self, kind: type[E], **values: Any) -> E:
+        return event_of(kind, self.task, self.config, **values)
 
     def _price_open(self) -> None:
         """What was asked and is not waited for any more."""
@@ -716,6 +752,7 @@ class Journal:
         for step in questions:
             cost = self._meter.price(step, self.source.config, is_own=step.name == self.source.name)
             statement.execute(task=self.task_id, seq=step.seq, cost=cost)
+            tell(self._asked("interrupted", cost))
         if questions:
             self._meter.recount()
 
@@ -767,6 +804,8 @@ class Journal:
         again.update(status=Step.Status.PENDING, attempt=F("attempt") + 1, started_at=None)
         doubtful = list(started)
         started.update(status=Step.Status.UNKNOWN, error_kind="interrupted", error="It may have run.", ended_at=Now())
+        for step in doubtful:
+            tell(self._event(FunctionCalled, name=step.name, outcome="unknown"))
         if doubtful:
             self._meter.counts["tool_calls"] += len(doubtful)
             self._meter.recount()

@@ -12,7 +12,7 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import Case, Exists, F, OuterRef, Q, QuerySet, Value, When
 from django.db.models.expressions import Combinable
-from django.db.models.functions import Coalesce, Now
+from django.db.models.functions import Coalesce, Greatest, Now
 
 from executor.models import ACTIVE, HELD, Status, Task
 from executor.prepared import Param, update
@@ -29,6 +29,11 @@ def claimable() -> Q:
     before_it = Task.objects.filter(pk=OuterRef("previous_id"), status__in=ACTIVE)
     is_due = Q(status=Status.RETRYING, not_before__lte=Now())
     return (Q(status=Status.QUEUED) & ~Exists(before_it)) | is_due | Q(status__in=HELD, lease_until__lt=Now())
+
+
+def turn_came() -> Combinable:
+    """When nothing was before a task any more that it had to wait for."""
+    return Greatest("created_at", Coalesce("previous__ended_at", "created_at"))
 
 
 def unless_stopping(status: Status) -> Case:

@@ -27,6 +27,7 @@ from executor.hints import notify_soon, wake
 from executor.lease import go_on
 from executor.models import ACTIVE, Agent, Status, Step, Task
 from executor.stored import clean, clean_json
+from executor.task_events import tell_ended
 from users.models import User
 
 #: How deep tasks may be given on, how many one task may give, and how many there may be below the one at the top.
@@ -172,6 +173,8 @@ def _settle(waiting: Task) -> None:
     if any(other.status not in (*ACTIVE, Status.DONE) for other in before):
         ended = {"status": Status.STOPPED, "stop_reason": DEPENDENCY, "error": NOT_BEGUN, "ended_at": Now()}
         Task.objects.filter(pk=waiting.pk).update(**ended)
+        waiting.status, waiting.stop_reason = Status.STOPPED, DEPENDENCY
+        tell_ended(waiting)
         _settle_awaiting(waiting)
     elif not any(other.is_active for other in before):
         results = "\n".join(f"{other.name}: {outcome(other)}" for other in before)

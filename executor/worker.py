@@ -44,6 +44,7 @@ from executor.owner import is_dead, owner_name
 from executor.prepared import Select
 from executor.run import Interruption, Run
 from executor.sub_tasks import find_forgotten
+from executor.task_events import handlers
 from tools.mcp import connection as mcp
 
 logger = logging.getLogger(__name__)
@@ -297,7 +298,8 @@ class WorkerProcess:
     # --- chores ------------------------------------------------------------------------------------------------------
 
     def _keep_house_forever(self) -> None:
-        prices.load()  # The first answer finds them loaded.
+        prices.load()  # The first answer finds them loaded,
+        handlers()  # and so does the first event.
         pause = EVERY * random.uniform(0.1, 1.0)  # Workers that were started together do not do it together.
         while not self._closing.wait(pause):
             try:

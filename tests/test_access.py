@@ -90,6 +90,8 @@ PERSONAL = {
     "account_change_password": "get",
     "account_set_password": "get",
 }
+#: For administrators, and for programs with a token.
+STAFF = {"metrics"}
 #: For everybody. None of them shows or changes anything of a person without a secret that only that person has.
 OPEN = {
     "healthz",
@@ -231,7 +233,7 @@ def is_sent_to_login(response: HttpResponseBase) -> bool:
 
 
 def test_every_address_is_declared() -> None:
-    declared = {*OWNED, *PERSONAL, *OPEN}
+    declared = {*OWNED, *PERSONAL, *STAFF, *OPEN}
     assert {name for namespace, name in addresses(get_resolver().url_patterns) if namespace != "admin"} == declared
 
 

@@ -49,7 +49,13 @@ class Command(BaseCommand):
         try:
             lock = _only_one()
             listener = _listen(host, port)
-            prepared = (prepare.database, prepare.static_files, prepare.first_agents, prepare.declared_tasks)
+            prepared = (
+                prepare.database,
+                prepare.static_files,
+                prepare.counts,
+                prepare.first_agents,
+                prepare.declared_tasks,
+            )
             for line in (line for prepare_part in prepared for line in prepare_part()):
                 say(line)
             plan = Plan(
