@@ -195,7 +195,7 @@ def _store(request: Request, form: KeyForm, provider: str, base_url: str, *, rep
     """False if it cannot be; the form says why."""
     if not base_url and form.doubt(provider):
         return False
-    return store_key(form, request.user, (provider, base_url), replace=replace, on_trial=replace)
+    return store_key(form, request.user, (provider, base_url), replace=replace)
 
 
 def _keys(request: Request, refused: KeyForm | None = None, provider: str = "", base_url: str = "") -> HttpResponse:

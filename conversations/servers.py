@@ -44,6 +44,7 @@ LOCAL = {
 }
 INSTRUCTIONS = "You are a helpful assistant. Use the functions when they help, and say what you found."
 ITERATIONS = 30
+ON_TRIAL = "Your key is used until the new one has passed its test. “Keys” says how that went."
 NAME_LENGTH = 120
 #: More are found by searching.
 SHOWN = 40
@@ -75,6 +76,8 @@ def connect_server(request: Request) -> HttpResponse:
     place = entered["provider"], entered["base_url"]
     if entered["secret"] and not store_key(form, request.user, place, replace=entered["replace"]):
         return _servers(request, form)
+    if api_keys.trials().filter(owner=request.user, provider=place[0], base_url=place[1]).exists():
+        messages.info(request, ON_TRIAL)
     return redirect("server", probes.ask(request.user, *place).pk)
 
 

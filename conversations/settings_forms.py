@@ -119,7 +119,7 @@ class ServerForm(forms.Form):
         """Ask first: a mistyped key must not cost the one that works."""
         fingerprint = there.fingerprint
         self._ask_to_replace = True
-        self["replace"].label = f"Replace {fingerprint}, which is wiped here"
+        self["replace"].label = f"Replace {fingerprint} when this one has passed its test"
         self.add_error(
             "secret",
             f"You have a key for this address already: {fingerprint}. Leave this empty to use that one, or enter the "
@@ -189,14 +189,12 @@ class OwnAgentForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscripta
 
 
 @sensitive_variables()
-def store_key(
-    form: KeyForm | ServerForm, user: User, place: tuple[str, str], *, replace: bool, on_trial: bool = False
-) -> bool:
-    """Keep the key that was entered for `place` (provider and address), and have it tested. False if it cannot be kept;
-    the form says why."""
+def store_key(form: KeyForm | ServerForm, user: User, place: tuple[str, str], *, replace: bool) -> bool:
+    """Keep the key that was entered for `place` (provider and address), and have it tested. With `replace`, one that is
+    there is used until then. False if it cannot be kept; the form says why."""
     provider, base_url = place
     try:
-        key = api_keys.add(user, provider, form.cleaned_data["secret"], base_url, replace=replace, on_trial=on_trial)
+        key = api_keys.add(user, provider, form.cleaned_data["secret"], base_url, replace=replace, on_trial=replace)
     except api_keys.KeyThere as there:
         form.refuse_to_replace(there)
         return False

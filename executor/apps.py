@@ -17,7 +17,7 @@ class ExecutorConfig(AppConfig):
             check_tasks,
         )
         from executor.housekeeping import housekeeping, tasks_that_exist
-        from executor.probes import forget_old
+        from executor.probes import ask_key_test, forget_old
         from tools import cache, resources
         from tools.mcp import connection
         from users import api_keys
@@ -30,6 +30,7 @@ class ExecutorConfig(AppConfig):
         checks.register(check_tasks)
         api_keys.PROVIDERS.append(model_classes.key_providers)
         api_keys.PROVIDERS.append(lambda: {mcp_servers.PROVIDER: "MCP server"})
+        api_keys.TESTERS.append(ask_key_test)
         connection.KEYS.append(mcp_servers.key_for)
         resources.IN_USE.append(tasks_that_exist)
         housekeeping.connect(lambda **_: resources.clean(), weak=False, dispatch_uid="clean resources")

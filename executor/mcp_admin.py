@@ -23,6 +23,7 @@ from tools.mcp.commands import commands
 from tools.mcp.functions import functions_of
 from tools.models import McpServer
 from users import api_keys, vault
+from users.api_key_admin import ON_TRIAL
 
 
 class McpServerForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable at run time
@@ -32,7 +33,8 @@ class McpServerForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscript
         max_length=api_keys.LONGEST,
         widget=forms.PasswordInput(attrs={"autocomplete": "off", "class": "vTextField"}),
         help_text="Only for a server with an address. Stored encrypted as a key of the site and never shown again; "
-        "it is sent to this address only. Empty: the one that is there stays.",
+        "it is sent to this address only. Empty: the one that is there stays. Else that one is used until the new one "
+        "has passed its test.",
     )
 
     class Meta:
@@ -111,7 +113,11 @@ class McpServerAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def save_model(self, request: HttpRequest, obj: McpServer, form: Any, change: bool) -> None:
         super().save_model(request, obj, form, change)
         if key := form.cleaned_data.get("key"):
-            api_keys.add(None, mcp_servers.PROVIDER, key, obj.url, label=f"MCP server {obj.name}")
+            label = f"MCP server {obj.name}"
+            added = api_keys.add(None, mcp_servers.PROVIDER, key, obj.url, label, on_trial=True)
+            api_keys.have_tested(added)
+            if added.on_trial:
+                self.message_user(request, ON_TRIAL)
         mcp_servers.ask(obj)
 
     def test_view(self, request: HttpRequest, pk: int) -> HttpResponse:
@@ -147,7 +153,11 @@ class McpServerAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     @admin.display(description="its key")
     def key_state(self, server: McpServer) -> str:
         key = mcp_servers.site_key(server.url) if server.url else None
-        return f"{key.fingerprint}, {key.state}. Revoke it under API keys." if key else "None"
+        if key is None:
+            return "None"
+        trial = api_keys.trials().filter(owner=None, provider=key.provider, base_url=key.base_url).first()
+        waits = f" {trial.fingerprint} takes its place when it has passed its test." if trial else ""
+        return " ".join(f"{key.fingerprint}, {key.state}.{waits} {key.check_note} Revoke it under API keys.".split())
 
     @admin.display(description="functions")
     def functions(self, server: McpServer) -> SafeString:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -12,6 +13,7 @@ from django.db import transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from executor.core.errors import TaskExecutionError
 from executor.database import in_database
 from executor.hints import ask_worker
 from tools.mcp import connection
@@ -89,6 +91,26 @@ def _record(row: McpServer, found: dict[str, Any]) -> None:
     if is_new:  # Only then do all processes have to look again.
         found["changed_at"] = timezone.now()
     McpServer.objects.filter(pk=row.pk).update(**found, checked_at=Now())
+
+
+async def test_key(key: ApiKey) -> str:
+    """What there is to say of a key with which its server lists its tools. Raises TaskExecutionError, NeedsReentry and
+    KeyringError."""
+    row = await in_database(McpServer.objects.filter(url=key.base_url).first)
+    if row is None:
+        raise TaskExecutionError("There is no MCP server with this address to test it with.")
+    secret = await in_database(api_keys.reveal, key)
+    try:
+        await connection.list_tools(replace(Server.of(row), key=secret))
+    except connection.ServerAway as error:
+        raise TaskExecutionError(str(error).replace(secret, "…")) from error
+    return ""
+
+
+def ask_at(url: str) -> None:
+    """Have the lists of the servers at this address brought up to date."""
+    for server in McpServer.objects.filter(url=url, enabled=True):
+        ask(server)
 
 
 async def key_for(url: str) -> str:

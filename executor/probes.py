@@ -16,6 +16,7 @@ from django.db import transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from executor import mcp_servers
 from executor.core.config import AgentConfig
 from executor.core.errors import LLMError, TaskExecutionError
 from executor.core.events import Failed, ReasoningDelta, TextDelta
@@ -92,10 +93,10 @@ async def answer_key_test(key_id: int) -> None:
     if key is None:  # Revoked or replaced a moment ago.
         return
     problem = note = ""
-    is_refused = False
+    is_refused, is_mcp = False, key.provider == mcp_servers.PROVIDER
     try:
         async with asyncio.timeout(KEY_TEST_WITHIN):
-            note = await _test(key)
+            note = await (mcp_servers.test_key(key) if is_mcp else _test(key))
     except TaskExecutionError as error:
         problem, is_refused = error.message, _refuses(error)
     except TimeoutError:
@@ -109,6 +110,8 @@ async def answer_key_test(key_id: int) -> None:
     await in_database(api_keys.record_check, key, told, note)
     if key.on_trial:
         await in_database(api_keys.end_trial, key)
+        if is_mcp and not problem:
+            await in_database(mcp_servers.ask_at, key.base_url)
 
 
 def _refuses(error: TaskExecutionError) -> bool:

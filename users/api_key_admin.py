@@ -13,6 +13,8 @@ from django.views.decorators.debug import sensitive_post_parameters
 from users import api_keys, vault
 from users.models import ApiKey
 
+ON_TRIAL = "The key that is there is used until the new one has passed its test."
+
 
 class SharingForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable at run time
     """Who may use a key of the site."""
@@ -32,14 +34,16 @@ class SharingForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptab
 
 
 class NewKeyForm(SharingForm):
-    """A new key of the site. It takes the place of the one for the same provider and address, if there is one."""
+    """A new key of the site. It takes the place of the one for the same provider and address, if there is one, when it
+    has passed its test."""
 
     key = forms.CharField(
         strip=False,
         max_length=api_keys.LONGEST,
         widget=forms.PasswordInput(attrs={"autocomplete": "off", "class": "vTextField"}),
         help_text="It is stored encrypted and never shown again. "
-        "The site's key for the same provider and address, if there is one, is revoked.",
+        "It is tested at once. The site's key for the same provider and address, if there is one, is used until then, "
+        "and revoked if this one works.",
     )
 
     class Meta(SharingForm.Meta):
@@ -73,9 +77,9 @@ class ApiKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscripta
     list_select_related = ("owner",)
     search_fields = ("owner__username", "provider", "base_url", "label", "fingerprint")
     ordering = ("-created_at", "-pk")
-    actions = ("revoke",)
+    actions = ("test", "revoke")
     history = (
-        *("whose", "provider", "base_url", "fingerprint", "state", "check_problem", "checked_at"),
+        *("whose", "provider", "base_url", "fingerprint", "state", "check_problem", "check_note", "checked_at"),
         *("last_used_at", "created_at", "changed_at", "revoked_at"),
     )
 
@@ -113,13 +117,24 @@ class ApiKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscripta
             return
         data = form.cleaned_data
         groups = data["groups"]
-        added = api_keys.add(None, data["provider"], data["key"], data["base_url"], data["label"], groups)
+        place = data["provider"], data["key"], data["base_url"], data["label"]
+        added = api_keys.add(None, *place, groups, on_trial=True)
+        api_keys.have_tested(added)
+        if added.on_trial:
+            self.message_user(request, ON_TRIAL)
         obj.pk = added.pk
         obj.refresh_from_db()
 
     @admin.display(description="whose", ordering="owner__username")
     def whose(self, key: ApiKey) -> str:
         return key.owner.username if key.owner else "the site's"
+
+    @admin.action(description="Test selected keys", permissions=["change"])
+    def test(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
+        tested = list(queryset.filter(revoked_at=None))
+        for key in tested:
+            api_keys.have_tested(key)
+        self.message_user(request, f"{len(tested)} are being tested. Look at this page again in a moment.")
 
     @admin.action(description="Revoke selected keys for good", permissions=["change"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:

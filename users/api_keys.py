@@ -24,10 +24,13 @@ from users.vault import NeedsReentry
 LONGEST = 4000  # Characters. Keys of today have up to some 200; signed tokens can have thousands.
 SHOWABLE = 24  # Of a key this long, four characters are no help to who guesses the others.
 TOUCH_EVERY = timedelta(minutes=1)
+_NOT_KNOWN_TO_FAIL = (KeyState.READY, KeyState.UNTESTED)
 ATTEMPTS = 50  # Each one that fails is somebody else's success.
 
 #: Each gives providers that take keys, by name, and what people call them. Apps that ask providers add to it.
 PROVIDERS: list[Callable[[], dict[str, str]]] = []
+#: Each has a key tested, without waiting for the outcome. Apps that ask providers add to it.
+TESTERS: list[Callable[[ApiKey], None]] = []
 
 
 class KeyThere(ValueError):
@@ -80,7 +83,7 @@ def add(
                 before = live() & _at(key)
                 if not replace and (there := before.first()):
                     raise KeyThere(there.fingerprint)
-                key.on_trial = on_trial and any(other.state == KeyState.READY for other in before)
+                key.on_trial = on_trial and any(other.state in _NOT_KNOWN_TO_FAIL for other in before)
                 _revoke(_at(key).filter(on_trial=True) if key.on_trial else _at(key))
                 key.save(force_insert=True)
                 key.groups.set(groups)
@@ -270,6 +273,12 @@ def touch(key: ApiKey) -> None:
     unused = Q(last_used_at=None) | Q(last_used_at__lt=Now() - TOUCH_EVERY)
     ApiKey.objects.filter(unused, pk=key.pk).update(last_used_at=Now())
     key.last_used_at = timezone.now()
+
+
+def have_tested(key: ApiKey) -> None:
+    """Have it tried out; its row says how that went. One on trial is in use then, or gone."""
+    for test in TESTERS:
+        test(key)
 
 
 def ask_check(key: ApiKey) -> None:

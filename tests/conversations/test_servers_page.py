@@ -83,8 +83,25 @@ def test_a_key_that_is_there_is_replaced_only_after_asking(as_alice: Client, ali
     assert connect(as_alice).status_code == 302, "the stored one is used"
     assert api_keys.reveal(ApiKey.objects.get()) == KEY
     assert connect(as_alice, secret="sk-the-new-one-0123456789-0-wxyz", replace="on").status_code == 302
-    assert api_keys.live().get(owner=alice).fingerprint == "…wxyz"
     assert not soup(as_alice.get(reverse("servers"))).select("[name=replace]")
+
+
+@pytest.mark.parametrize("problem", ["", "The provider answered 401: No such key."])
+def test_a_key_that_is_there_is_used_until_the_new_one_has_passed_its_test(
+    as_alice: Client, alice: User, problem: str
+) -> None:
+    connect(as_alice, secret=KEY)
+    response = connect(as_alice, secret="sk-the-new-one-0123456789-0-wxyz", replace="on")
+    assert (
+        "is used until the new one has passed its test" in as_alice.get(response.headers["Location"]).content.decode()
+    )
+    assert api_keys.reveal(api_keys.live().get(owner=alice)) == KEY
+    new = api_keys.trials().get(owner=alice)
+    assert new.awaits_check
+    api_keys.record_check(new, problem)
+    api_keys.end_trial(new)
+    assert api_keys.live().get(owner=alice).fingerprint == ("…abcd" if problem else "…wxyz")
+    assert ApiKey.objects.exclude(secret="").count() == 1
 
 
 PRIVATE = "is not on the public internet. An administrator can allow it in MODEL_HOSTS."

@@ -13,7 +13,7 @@ from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
 
-from executor import decisions, mcp_servers
+from executor import decisions, mcp_servers, probes
 from executor.housekeeping import housekeeping
 from executor.models import Decision, Status, Step
 from executor.worker import WorkerProcess
@@ -25,7 +25,8 @@ from tests.fakes.mcp_fixtures import StartServer
 from tools.mcp import connection
 from tools.models import McpServer
 from tools.registry import fresh_registry
-from users.models import ApiKey, User
+from users import api_keys
+from users.models import ApiKey, KeyState, User
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -110,6 +111,43 @@ def test_a_server_that_wants_a_key_gets_the_sites(mcp_http: StartServer, as_dora
     page = shown(as_dora, "admin:tools_mcpserver_change", server.pk)
     assert SECRET not in page
     assert "…cdef, ready" in page
+
+
+def test_a_key_of_a_server_is_used_until_the_next_one_has_passed_its_test(
+    mcp_http: StartServer, as_dora: Client
+) -> None:
+    url = mcp_http("--key", SECRET)
+    server = McpServer.objects.create(name="fake", url=url)
+    change = reverse("admin:tools_mcpserver_change", args=[server.pk])
+
+    def enter(key: str) -> ApiKey:
+        as_dora.post(change, form(url=url, key=key))
+        new: ApiKey = ApiKey.objects.latest("pk")
+        assert new.awaits_check
+        run(lambda: probes.answer_key_test(new.pk))
+        new.refresh_from_db()
+        return new
+
+    first = enter("canary-token-of-another-server-wxyz")
+    assert (first.state, first.on_trial) == (KeyState.UNTESTED, False)
+    assert "wxyz" not in first.check_problem
+    second = enter(SECRET)
+    assert (second.state, ApiKey.objects.get(pk=first.pk).state) == (KeyState.READY, KeyState.REVOKED)
+    server.refresh_from_db()
+    assert mcp_servers.is_unanswered(server)  # Its tools are listed with the new key.
+    assert asked(server).problem == ""
+    third = enter("canary-token-of-another-server-wxyz")
+    assert (third.state, third.secret) == (KeyState.REVOKED, "")
+    assert asked(server).problem == ""
+    page = shown(as_dora, "admin:tools_mcpserver_change", server.pk)
+    assert "This key is still used. The new one, …wxyz, is not" in page
+
+
+def test_a_key_for_no_server_says_that_it_cannot_be_tested() -> None:
+    key = api_keys.add(None, mcp_servers.PROVIDER, SECRET, "https://nowhere.example/mcp")
+    run(lambda: probes.answer_key_test(key.pk))
+    key.refresh_from_db()
+    assert key.check_problem == "Could not be tested: There is no MCP server with this address to test it with."
 
 
 def test_every_server_is_asked_once_an_hour() -> None:

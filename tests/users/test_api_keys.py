@@ -124,6 +124,14 @@ class TestAPersonsKey:
         assert reveal(new) == OTHER
         assert find(alice, "gpt", LOCAL) == elsewhere
 
+    def test_that_could_not_be_tested_is_used_until_the_next_one_has_passed(self, alice: User) -> None:
+        """Only one that is known to fail gives way at once."""
+        api_keys.record_check(old := add(alice, "gpt", CANARY), "Could not be tested: nobody answered.")
+        assert add(alice, "gpt", OTHER, on_trial=True).on_trial
+        api_keys.record_check(old, "The provider answered 401.")
+        assert not add(alice, "gpt", OTHER, on_trial=True).on_trial
+        assert reveal(live().get()) == OTHER
+
     def test_that_is_refused_leaves_the_old_one_as_it_is(self, alice: User, settings: Any) -> None:
         old = add(alice, "gpt", CANARY)
         with pytest.raises(ValueError, match="spaces"):
@@ -426,6 +434,32 @@ class TestInAdmin:
         assert sentence in refused.content.decode()
         assert not tells(refused.content.decode())
         assert not ApiKey.objects.exists()
+
+    def test_a_key_that_works_is_used_until_the_new_one_has_passed_its_test(self, client: Client) -> None:
+        old = add(None, "gpt", CANARY)
+        added = client.post(reverse(self.ADD), {"provider": "gpt", "key": OTHER}, follow=True).content.decode()
+        assert "is used until the new one has passed its test" in added
+        assert reveal(live().get()) == CANARY
+        new = api_keys.trials().get()
+        assert (new.awaits_check, new.state) == (True, KeyState.ON_TRIAL)
+        api_keys.record_check(new, "Could not be tested: nobody answered.")
+        api_keys.end_trial(new)
+        assert reveal(live().get()) == CANARY
+        assert "This key is still used. The new one, …wxyz, is not" in client.get(self.page(old)).content.decode()
+        client.post(reverse(self.ADD), {"provider": "gpt", "key": OTHER})
+        new = api_keys.trials().get()
+        api_keys.record_check(new, "")
+        api_keys.end_trial(new)
+        assert reveal(live().get()) == OTHER
+        assert not ApiKey.objects.get(pk=old.pk).secret
+
+    def test_keys_are_tested_again_but_not_those_that_are_revoked(self, client: Client) -> None:
+        gone, used = add(None, "gpt", CANARY), add(None, "claude", CANARY)
+        trial = add(None, "claude", OTHER, on_trial=True)
+        revoke(gone)
+        chosen = {"action": "test", "_selected_action": [gone.pk, used.pk, trial.pk]}
+        assert "2 are being tested" in client.post(reverse(self.LIST), chosen, follow=True).content.decode()
+        assert [ApiKey.objects.get(pk=key.pk).awaits_check for key in (gone, used, trial)] == [False, True, True]
 
     def test_providers_that_take_keys_are_offered_by_name(self, client: Client) -> None:
         page = client.get(reverse(self.ADD)).content.decode()

@@ -122,10 +122,12 @@ async def _over_http(server: Server) -> AsyncIterator[Any]:
 
 
 async def _headers(server: Server) -> dict[str, str]:
+    key = server.key
     for key_for in KEYS:
-        if key := await key_for(server.url):
-            return {server.key_header: key} if server.key_header else {"Authorization": f"Bearer {key}"}
-    return {}
+        key = key or await key_for(server.url)
+    if not key:
+        return {}
+    return {server.key_header: key} if server.key_header else {"Authorization": f"Bearer {key}"}
 
 
 class Bounded(httpx2.AsyncBaseTransport):

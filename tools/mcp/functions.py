@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ConfigDict
@@ -27,7 +27,8 @@ Call = Callable[["Server", str, dict[str, Any], Context], Awaitable[str]]
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """What is needed to ask a server. Either `url` or `command` (its name in MCP_COMMANDS); `timeout` in seconds."""
+    """What is needed to ask a server. Either `url` or `command` (its name in MCP_COMMANDS); `timeout` in seconds. With
+    a `key`, it is asked with that instead of the one that is in use."""
 
     pk: int
     name: str
@@ -35,6 +36,7 @@ class Server:
     command: str
     key_header: str
     timeout: float
+    key: str = field(default="", repr=False)
 
     @classmethod
     def of(cls, row: McpServer) -> Server:
