@@ -155,6 +155,19 @@ document.addEventListener("htmx:after:settle", () => {
   }
 });
 
+// --- Cards ------------------------------------------------------------------------------------------------------------
+
+let decided = false; // The card that was answered takes the focus away with it.
+document.addEventListener("submit", ({ target }) => (decided ||= target.matches(".decision")));
+document.addEventListener("htmx:after:settle", () => {
+  if (!decided || document.activeElement?.closest(".decision")) return;
+  decided = false;
+  if (document.activeElement !== document.body || !matchMedia("(hover: hover)").matches) return;
+  // On no button: Enter must not answer the next one.
+  const next = document.querySelector(".decision :is(summary, textarea, input:not([type='hidden']))");
+  (next ?? document.getElementById("text"))?.focus({ preventScroll: !next });
+});
+
 // --- Shortcuts ------------------------------------------------------------------------------------------------------
 
 const press = (selector) => [...document.querySelectorAll(selector)].at(-1)?.click();

@@ -128,6 +128,7 @@ document.addEventListener("visibilitychange", showConnection);
 // --- Announcements --------------------------------------------------------------------------------------------------
 
 const announcer = document.getElementById("announcer");
+const asked = new Set([...document.querySelectorAll(".decision")].map((card) => card.id));
 const working = new Set([...document.querySelectorAll(".task[data-active]")].map((task) => task.id));
 
 function announce(task) {
@@ -140,7 +141,16 @@ function announce(task) {
   }
 }
 
+function announceCards() {
+  for (const card of document.querySelectorAll(".decision")) {
+    if (asked.has(card.id)) continue;
+    asked.add(card.id);
+    announcer.textContent = `Waiting for you: ${card.querySelector("h3").textContent.trim()}`;
+  }
+}
+
 document.addEventListener("htmx:after:settle", ({ detail }) => {
+  announceCards();
   for (const node of detail.newContent) {
     if (!(node instanceof Element)) continue;
     if (node.matches(".task")) announce(node);
