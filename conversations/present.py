@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from urllib.parse import urlencode
 from uuid import UUID
@@ -348,7 +348,7 @@ def task_view(
         first, second = second, first
     tool_count = sum(step.kind == Step.Kind.TOOL for step in steps)
     failed_count = sum(step.kind == Step.Kind.TOOL and step.status == Step.Status.FAILED for step in steps)
-    took = words.duration(task.started_at, task.ended_at)
+    took = _worked(task, own)
     is_whole = every_step or shows_steps(task)
     retry_at = None if task.status in (Status.WAITING, Status.AWAITING) else task.not_before
     state = state_of(task)
@@ -541,6 +541,19 @@ _WENT_WRONG = {
     Step.Status.UNKNOWN: "may have run",
     Step.Status.DENIED: "not allowed",
 }
+
+
+def _worked(task: Task, steps: Sequence[Step]) -> str:
+    """How long it took, without the times in which it did nothing: while a person was asked, or after its worker died.
+    Each declared step is one from its beginning to its end, so of these the whole time is told."""
+    times = sorted((step.started_at, step.ended_at) for step in steps if step.started_at and step.ended_at)
+    if task.declared_id or not times or not task.ended_at:
+        return words.duration(task.started_at, task.ended_at)
+    worked, until = timedelta(), times[0][0]
+    for start, end in times:
+        worked += max(timedelta(), end - max(start, until))
+        until = max(until, end)
+    return words.length(worked)
 
 
 def _summary(took: str, count: int, steps: Sequence[Step]) -> str:

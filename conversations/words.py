@@ -24,7 +24,11 @@ def listed(names: list[str]) -> str:
 def duration(start: datetime | None, end: datetime | None) -> str:
     if start is None or end is None:
         return ""
-    seconds = max(timedelta(), end - start).total_seconds()
+    return length(end - start)
+
+
+def length(time: timedelta) -> str:
+    seconds = max(timedelta(), time).total_seconds()
     if seconds < 0.1:
         return f"{max(1, round(seconds * 1000))} ms"
     if seconds < 10:
@@ -55,7 +59,7 @@ def _brief(value: Any, depth: int = 0) -> str:
     if isinstance(value, list):
         return ", ".join(_brief(item, depth + 1) for item in value[:6]) + ("…" if len(value) > 6 else "")
     if isinstance(value, dict):
-        return ", ".join(f"{name}: {_brief(inner, depth + 1)}" for name, inner in list(value.items())[:4])
+        return ", ".join(f"{name}: {_brief(inner, depth + 1)}" for name, inner in list(value.items())[:4] if inner)
     text = " ".join(str(value).split())
     return text if len(text) <= 60 else f"{text[:59]}…"
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -12,6 +14,7 @@ from uuid import uuid4
 import pytest
 from bs4 import BeautifulSoup, Tag
 from django.conf import settings as django_settings
+from django.db.models import F
 from django.test import Client
 from django.urls import reverse
 
@@ -287,6 +290,21 @@ def test_a_denial_tells_the_model_why(as_alice: Client, alice: User, demo: Agent
     step = Step.objects.get(call_id=MAIL.id)
     assert step.status == Step.Status.DENIED
     assert step.error.endswith("They said: Not on a Sunday.")
+
+
+def test_the_time_in_which_a_person_was_asked_is_no_time_at_work(as_alice: Client, alice: User, demo: Agent) -> None:
+    decision = waiting(alice, demo, MAIL, Decision.Kind.APPROVAL)
+    earlier = timedelta(hours=1)
+    Task.objects.update(started_at=F("started_at") - earlier)
+    Step.objects.update(started_at=F("started_at") - earlier, ended_at=F("ended_at") - earlier)
+    decide(as_alice, decision, choice="deny")
+    journal = hold(decision.task)
+    journal.finish_model(journal.begin_model(), Finished(message("Then not."), "stop"), Spent(1), {}, 1)
+    journal.end(Status.DONE)
+    page = soup(as_alice.get(Turn.objects.get().conversation.get_absolute_url()))
+    summary = page.select_one(".work > summary")
+    assert summary is not None
+    assert re.fullmatch(r"Worked [\d.]+ m?s · 1 step · 1 not allowed", summary.get_text(strip=True))
 
 
 def test_a_question_is_answered_by_a_button_or_in_words(as_alice: Client, alice: User, demo: Agent) -> None:
