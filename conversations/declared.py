@@ -38,7 +38,8 @@ LABELS = {
 
 @dataclass(frozen=True, slots=True)
 class PartView:
-    """A declared step. `state` is one of LABELS; `steps` are the calls and answers in it."""
+    """A declared step. `state` is one of LABELS; `steps` are the calls and answers in it. `is_changed`: a person wrote
+    what it gave, where the task was forked."""
 
     id: str
     number: int
@@ -49,6 +50,7 @@ class PartView:
     duration: str
     error: str
     output: SafeString
+    is_changed: bool
     steps: tuple[StepView, ...]
 
 
@@ -125,6 +127,7 @@ def _part(
         duration=words.duration(row.started_at, row.ended_at) if row else "",
         error=row.error if row and state in ("failed", "again") else "",
         output=output_html(row.name, result) if row and result else SafeString(""),
+        is_changed=state == "done" and row is not None and row.started_at is None,
         steps=tuple(views[step.seq] for step in shown),
     )
 

@@ -222,3 +222,8 @@ def test_it_is_accessible_and_fits_a_phone(
     assert tab.run("document.documentElement.scrollWidth") <= 390
     if colours == "dark":
         tab.photograph("task-failed-phone")
+    tab.go(f"/t/{tab.last_task()}/")
+    tab.find(".line-step").first.get_by_text("Change the result").tap()
+    expect(tab.find("[name=argument-title]")).to_be_visible()
+    assert findings(tab) == []
+    assert tab.run("document.documentElement.scrollWidth") <= 390

@@ -112,6 +112,7 @@ def test_a_text_is_changed_as_a_text(tides: Turn, as_alice: Client) -> None:
     page = soup(as_alice.get(made.conversation.get_absolute_url()))
     assert page.select_one(".variants").text.split() == ["Variant", "2/2"]  # type: ignore[union-attr]
     assert [part["data-state"] for part in page.select(".part")] == ["done", "open", "open"]
+    assert [tag.text for tag in page.select(".part .tag")] == ["Result changed"]
     assert "Only" in page.select_one(".part .output").text  # type: ignore[union-attr]
     changed = line(as_alice, made, 1)
     assert [tag.text for tag in changed.select(".line-head .tag")] == ["Result changed"]
