@@ -201,6 +201,8 @@ SANDBOX_SECONDS = env.float("SANDBOX_SECONDS", default=60.0)
 SANDBOX_MEMORY_MB = env.int("SANDBOX_MEMORY_MB", default=600)
 SANDBOX_PROCESSES = env.int("SANDBOX_PROCESSES", default=48)
 SANDBOX_WORKSPACE_MB = env.int("SANDBOX_WORKSPACE_MB", default=256)
+# So many of them one worker has at once; further calls wait for a while.
+SANDBOX_SESSIONS = env.int("SANDBOX_SESSIONS", default=12)
 SANDBOX_OUTPUT_KB = env.int("SANDBOX_OUTPUT_KB", default=1024)
 # Functions that are told what happened in tasks (see docs/watching.md), as package.module.function.
 EVENT_HANDLERS = env.list("EVENT_HANDLERS", default=[])

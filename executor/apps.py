@@ -18,6 +18,7 @@ class ExecutorConfig(AppConfig):
         )
         from executor.housekeeping import housekeeping, tasks_that_exist
         from executor.probes import ask_key_test, forget_old
+        from executor.shelf import forget_old as forget_variables
         from tools import cache, resources
         from tools.mcp import connection
         from users import api_keys
@@ -36,4 +37,5 @@ class ExecutorConfig(AppConfig):
         housekeeping.connect(lambda **_: resources.clean(), weak=False, dispatch_uid="clean resources")
         housekeeping.connect(lambda **_: cache.forget_expired(), weak=False, dispatch_uid="forget expired results")
         housekeeping.connect(lambda **_: mcp_servers.ask_all(), weak=False, dispatch_uid="ask MCP servers")
+        housekeeping.connect(lambda **_: forget_variables(), weak=False, dispatch_uid="forget old variables")
         housekeeping.connect(lambda **_: forget_old(), weak=False, dispatch_uid="forget old probes")

@@ -21,7 +21,9 @@ from executor.lease import LeaseLost
 from executor.live import Publisher
 from executor.models import OnUnknown, Status, Step
 from executor.recorder import Doubtful, Recorder
+from executor.shelf import TaskShelf
 from executor.solving import Solving
+from tools.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +56,8 @@ class Run:
         self._interruption: Interruption | None = None
         self._closing = False
         self._recorder = Recorder(journal, self._stream, self._boundary)
-        self._solving = Solving(journal, self._recorder)
+        self._workspace = Workspace(f"task {journal.task_id}", TaskShelf(journal.task))
+        self._solving = Solving(journal, self._recorder, self._workspace)
         self._coroutine: asyncio.Task[list[UUID]] | None = None
 
     def interrupt(self, why: Interruption) -> None:
@@ -91,6 +94,9 @@ class Run:
             # Whatever was committed stands. The task is taken up again, here or elsewhere.
             self.fell = True
             logger.error("Task %s lost the database: %s", self.task_id, error)
+        finally:
+            if self._workspace.is_open:
+                await asyncio.to_thread(self._workspace.close)
         return []
 
     async def _work(self) -> list[UUID]:

@@ -41,6 +41,7 @@ from executor.recorder import Recorder, Steered
 from executor.told import Told, what_is_told
 from executor.toolset import Toolset
 from tools.registry import refresh
+from tools.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
@@ -48,9 +49,10 @@ logger = logging.getLogger(__name__)
 class Solving:
     _used: Credentials
 
-    def __init__(self, journal: Journal, recorder: Recorder) -> None:
+    def __init__(self, journal: Journal, recorder: Recorder, workspace: Workspace) -> None:
         self._journal = journal
         self._recorder = recorder
+        self._workspace = workspace
 
     async def solve(self) -> None:
         """With the agent's own model or, when its provider does not answer, with that of the agent's fallback, which
@@ -115,6 +117,7 @@ class Solving:
             self._recorder.transact,
             journal.make_sure,
             self._recorder.save_output,
+            self._workspace,
         )
 
     async def _converse(self, solver: TaskSolver, told: Told, toolset: Toolset) -> None:

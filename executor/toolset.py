@@ -17,7 +17,7 @@ from executor.models import Decision, OnUnknown
 from executor.telling import Telling
 from executor.threads import run_in_thread
 from tools.cache import StoredCache
-from tools.core.context import Context
+from tools.core.context import Context, Workspace
 from tools.core.function import REPEATABLE, Function, ToolSpec
 from tools.core.toolbox import Outcome
 from tools.registry import get_toolbox
@@ -39,6 +39,7 @@ class Toolset:
         transact: Transact | None = None,
         make_sure: Callable[[], None] = lambda: None,
         save_output: SaveOutput | None = None,
+        workspace: Workspace | None = None,
     ) -> None:
         """`make_sure` raises if the task is somebody else's by now. It is called in the thread of a function, right
         before that: on the way there a whole process may be frozen for longer than its lease."""
@@ -61,6 +62,7 @@ class Toolset:
         self._agreements = agreements or Agreements()
         self._transact = transact
         self._save_output = save_output
+        self._workspace = workspace
 
     @property
     def specs(self) -> list[ToolSpec]:
@@ -106,6 +108,7 @@ class Toolset:
             user_id=self._user_id,
             task_id=str(self._task_id),
             call_id=call.id,
+            workspace=self._workspace,
             idempotency_key=hashlib.sha256(f"{self._task_id}:{call.id}".encode()).hexdigest()[:32],
         )
         telling = Telling(functools.partial(self._tell, call, context))

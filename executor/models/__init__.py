@@ -1,6 +1,7 @@
 """The rows that are the truth about everything an agent did."""
 
 from executor.models.agents import Agent, AgentVersion, OnUnknown, default_functions, provider_choices
+from executor.models.code import KeptVariables
 from executor.models.decisions import ApprovalRule, Decision
 from executor.models.declared import DeclaredTask, DeclaredTaskVersion
 from executor.models.site import DayAccount, Probe, ReviewLog, UsageOverview, Worker
@@ -20,6 +21,7 @@ __all__ = [
     "Decision",
     "DeclaredTask",
     "DeclaredTaskVersion",
+    "KeptVariables",
     "OnUnknown",
     "Probe",
     "ReviewLog",

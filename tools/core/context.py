@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 MAX_FILES = 20
 MAX_FILE_BYTES = 20 * 1024 * 1024
@@ -23,11 +24,19 @@ class NewFile:
     description: str = ""
 
 
+class Workspace(Protocol):
+    """Runs code apart from everything else (tools/workspace.py)."""
+
+    def run(self, code: str, context: "Context") -> Any:
+        """What a function that runs `code` returns. Blocks; for the thread of a function."""
+
+
 @dataclass
 class Context:
     """The call that a function serves. A parameter annotated `Context` receives it; the model never sees it.
 
     `idempotency_key` stays the same when this very call is tried again after a crash, and changes with every new call.
+    `workspace` is the Python of the task, where there is a task.
     """
 
     user_id: int | None
@@ -36,6 +45,7 @@ class Context:
     idempotency_key: str
     files: list[NewFile] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    workspace: "Workspace | None" = field(default=None, repr=False)
     on_write: Callable[[], None] = field(default=lambda: None, repr=False)
     _written: list[str] = field(default_factory=list, repr=False)
     _length: int = field(default=0, repr=False)

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic_core import to_jsonable_python
@@ -10,6 +11,14 @@ DEFAULT_LIMIT = 32 * 1024
 # Some providers refuse an empty answer, and a model makes more of a word.
 NOTHING = "Done. The function returned nothing."
 EMPTY = "(empty text)"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What a function returns where it failed in a way of its own: its words are for the model, and what it saved is
+    kept, unlike that of a function that raises."""
+
+    content: Any
 
 
 def render(value: Any, limit: int = DEFAULT_LIMIT) -> str:

@@ -174,12 +174,13 @@ class Toolbox:
             )
         if error is not None:
             return _exception(function, error)
+        failed = isinstance(returned, results.Failure)
         try:
-            content = results.render(returned, self._result_limit)
+            content = results.render(returned.content if failed else returned, self._result_limit)
         except Exception as unrenderable:  # Values of the function's own types may raise anything when looked at.
             return _exception(function, unrenderable)
         logger.info("%s finished in %.0f ms", function.name, (time.monotonic() - started) * 1000)
-        return Outcome(content, files=tuple(context.files))
+        return Outcome(content, failed, tuple(context.files), "exception" if failed else "")
 
     async def _attempt(self, function: Function, keywords: dict[str, Any]) -> tuple[Any, BaseException | None]:
         """What the function returned, or what it raised.

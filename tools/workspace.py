@@ -1,0 +1,216 @@
+"""The Python of one task: a sandbox that is opened at the first call, with the files and variables of before.
+
+It lives as long as one worker has the task. Files are handed over after each call, variables kept, so the next message
+goes on with them on any worker. What was kept of variables is made and read inside the sandbox only.
+"""
+
+from __future__ import annotations
+
+import logging
+import mimetypes
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from django.conf import settings
+
+from tools.code_result import in_words, keep_outputs
+from tools.core.context import Context
+from tools.core.results import Failure
+from tools.sandbox import get_backend, get_limits
+
+if TYPE_CHECKING:
+    from tools.sandbox.base import Result, Session, StateReport
+
+logger = logging.getLogger(__name__)
+
+#: Seconds that a call gets to come to an end when its task is stopped, so that its variables can be kept.
+LET_GO_WITHIN = 1.5
+#: Variables that are larger are kept at the end only, in bytes.
+LARGE_STATE = 16 * 1024 * 1024
+#: Sandboxes of one worker, of which each may use as much memory as `SANDBOX_MEMORY_MB` says.
+AT_ONCE = threading.BoundedSemaphore(settings.SANDBOX_SESSIONS)
+#: Seconds until a call that waits for one of them gives up.
+WAIT = 30.0
+#: Names in a sentence.
+NAMES = 12
+
+
+class Shelf(Protocol):
+    """Where a workspace finds what was there before, and leaves what is to be there later. Called from the thread of a
+    function."""
+
+    def files(self) -> Iterable[tuple[str, bytes]]:
+        """Those of the conversation, by name."""
+
+    def state(self) -> bytes | None:
+        """The variables of before."""
+
+    def keep(self, state: bytes | None, call_id: str) -> None:
+        """The variables as the call left them, None if there are none to keep. Raises if the task is not ours."""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A call as the model is told of it."""
+
+    text: str
+    failed: bool
+
+
+@dataclass
+class Workspace:
+    """`run` is for the thread of a function, and for one call at a time: the others wait. `close` for any thread."""
+
+    key: str
+    shelf: Shelf
+    _session: Session | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _closed: bool = False
+    _unsaved: str = ""  # The call whose variables are not on the shelf yet.
+    _known: set[str] = field(default_factory=set)  # Files that the sandbox has.
+
+    def run(self, code: str, context: Context) -> Ran | Failure:
+        from tools.sandbox.base import SandboxUnavailable, SessionOver
+
+        with self._lock:
+            if self._closed:
+                return Failure("The task was stopped before this began.")
+            try:
+                session, said = self._open(context)
+                result = session.execute(code, on_output=lambda stream, text: context.write(text))
+            except SandboxUnavailable as error:
+                return Failure(f"Code cannot be run here now. {error.reason}")
+            except SessionOver as error:
+                self._let_go()
+                return Failure(f"The Python session ended, and its variables are lost: {error}")
+            self._take(result, context)
+            text = "\n".join([*said, in_words(result, keep_outputs(result, context))])
+            if result.alive:
+                said_of_state = self._keep(context)
+            else:
+                said_of_state = "The Python session ended: its variables are lost, its files are there."
+                self._forget(context)
+            if said_of_state:
+                context.note(said_of_state)
+                text = f"{text}\n[{said_of_state}]"
+            return Failure(text) if result.ended != "done" else Ran(text, failed=False)
+
+    @property
+    def is_open(self) -> bool:
+        return self._session is not None or self._lock.locked()
+
+    def close(self) -> None:
+        """Keep the variables and end it. A call at work is interrupted first."""
+        self._closed = True
+        session = self._session
+        if session is not None and self._lock.locked():
+            session.interrupt()
+        if self._lock.acquire(timeout=LET_GO_WITHIN):
+            try:
+                self._keep_last()
+            finally:
+                self._let_go()
+                self._lock.release()
+        elif session is not None:
+            session.close()
+
+    # --- with the lock -----------------------------------------------------------------------------------------------
+
+    def _open(self, context: Context) -> tuple[Session, list[str]]:
+        """The session, and what the model is to know of one that has just begun."""
+        from tools.sandbox.base import SandboxUnavailable
+
+        if self._session is not None and self._session.alive:
+            self._put_new(self._session, context)
+            return self._session, []
+        self._let_go()
+        if not AT_ONCE.acquire(timeout=WAIT):
+            raise SandboxUnavailable("All Python sessions of this server are in use. Try again in a minute.")
+        try:
+            self._session = get_backend().open(self.key, get_limits())
+        except BaseException:
+            AT_ONCE.release()
+            raise
+        said = []
+        self._known.clear()
+        self._put_new(self._session, context)
+        if state := self.shelf.state():
+            report = self._session.load(state)
+            if sentence := restored(report):
+                context.note(sentence)
+                said.append(f"[{sentence}]")
+        return self._session, said
+
+    def _put_new(self, session: Session, context: Context) -> None:
+        """The files that it does not have yet."""
+        for name, data in self.shelf.files():
+            if name in self._known:
+                continue
+            self._known.add(name)
+            try:
+                session.put(name, data)
+            except ValueError as error:
+                context.note(f"The file {name} is not in the workspace: {error}")
+
+    def _take(self, result: Result, context: Context) -> None:
+        """The files that it made."""
+        for file in result.files:
+            self._known.add(file.name)
+            kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+            try:
+                context.save(file.name, file.path.read_bytes(), kind)
+            except (ValueError, OSError) as error:
+                context.note(f"The file {file.name} was not kept: {error}")
+        for note in result.notes:
+            context.note(note)
+
+    def _keep(self, context: Context) -> str:
+        """Returns a sentence if some variables could not be kept that were there before."""
+        assert self._session is not None
+        began = time.monotonic()
+        self._session.save()
+        state = self._session.state_out()
+        self._unsaved = context.call_id
+        if state is None or len(state) <= LARGE_STATE:
+            self._keep_last()
+        logger.debug("Variables of %s were kept in %.0f ms", self.key, (time.monotonic() - began) * 1000)
+        return ""
+
+    def _keep_last(self) -> None:
+        if self._unsaved and self._session is not None:
+            self.shelf.keep(self._session.state_out(), self._unsaved)
+            self._unsaved = ""
+
+    def _forget(self, context: Context) -> None:
+        self._unsaved = ""
+        self.shelf.keep(None, context.call_id)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+            AT_ONCE.release()
+
+
+def restored(report: StateReport) -> str:
+    """What there is of the variables of before, as a sentence; "" if there were none."""
+    said = []
+    if report.kept:
+        said.append(f"Restored: {_names(report.kept)}.")
+    if report.lost:
+        said.append(f"Not restored: {_names([f'{name} ({why})' for name, why in report.lost.items()])}.")
+    return " ".join(said)
+
+
+def _names(names: Iterable[str]) -> str:
+    names = list(names)
+    more = len(names) - NAMES
+    return ", ".join(names[:NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+#: For `Context`: opens the workspace of a task when code is run in it.
+Open = Callable[[], Workspace]
