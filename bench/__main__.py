@@ -1,6 +1,7 @@
 """`make bench`: a real site under load, and the floor beside it. Prints tables and writes docs/performance.md.
 
-`make bench ARGS=sdks` measures only what the SDKs weigh, and leaves the other table there as it is.
+`make bench ARGS=sdks` measures only what the SDKs weigh, `ARGS=turns` only what a message costs in a long conversation;
+they leave the other tables there as they are.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ import asyncio
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +23,7 @@ from typing import Any
 
 import httpx2
 
-from bench import sdks
+from bench import sdks, turns
 from bench.floor import task
 from bench.processes import cpu_seconds, memory_mb
 from bench.rows import Row, table
@@ -30,8 +32,6 @@ from tests.chaos.site import Site
 
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE = (ROOT / "bench" / "performance.template.md").read_text()
-#: The part of the page that can be measured by itself. It comes last.
-WEIGHTS = "## What the SDKs weigh"
 MODEL_PORT = 20_481
 TOKENS, RATE = 200, 50
 MODEL = f"stream-{TOKENS}-{RATE}"
@@ -44,17 +44,21 @@ ARRIVING, WITHIN = 100, 2.0
 
 
 def main(arguments: Sequence[str]) -> None:
-    if arguments not in ([], ["sdks"]):
-        sys.exit("Measure everything, or only: sdks.")
+    if arguments not in ([], ["sdks"], ["turns"]):
+        sys.exit("Measure everything, or only one of: sdks, turns.")
+    long = {} if arguments == ["sdks"] else {"TURNS": table(turns.measure(), "Everything that was said")}
+    if arguments == ["turns"]:
+        report(long)
+        return
     address = f"http://127.0.0.1:{MODEL_PORT}"
     base_url = f"{address}/v1"
     model_server = subprocess.Popen(
         [sys.executable, "-m", "tests.fakes.model_server", "--port", str(MODEL_PORT)], cwd=ROOT
     )
     try:
-        weights = sdks.measure(address)
+        weights = {"SDKS": table(sdks.measure(address), "Bare imports")}
         if arguments:
-            report(None, weights)
+            report(weights)
             return
         with tempfile.TemporaryDirectory() as folder, Site(Path(folder) / "data", SIGNUP_OPEN="true") as site:
             site.address  # noqa: B018  (waits until it is ready)
@@ -74,7 +78,7 @@ def main(arguments: Sequence[str]) -> None:
     finally:
         model_server.terminate()
         model_server.wait()
-    report(rows, weights)
+    report({"TABLE": table(rows, "Floor: bare SDK"), **weights, **long})
 
 
 def sessions(site: Site, count: int) -> list[str]:
@@ -250,28 +254,32 @@ def ms(times: list[float], percent: int) -> float:
     return round(ordered[min(len(ordered) - 1, round(percent / 100 * (len(ordered) - 1)))] * 1000, 1)
 
 
-def report(rows: list[Row] | None, weights: list[Row]) -> None:
-    """Without `rows`, what docs/performance.md has of them stays."""
+def report(tables: Mapping[str, str]) -> None:
+    """Sections of docs/performance.md without one of `tables` stay as they are."""
+    sys.stdout.write("\n\n".join(tables.values()) + "\n")
     page = ROOT / "docs" / "performance.md"
-    weighed = table(weights, "Bare imports")
-    if rows is None:
-        sys.stdout.write(f"{weighed}\n")
-        kept, _, _ = page.read_text().partition(WEIGHTS)
-        page.write_text(f"{kept.rstrip()}\n\n{WEIGHTS}{TEMPLATE.partition(WEIGHTS)[2]}".replace("%SDKS%", weighed))
-        return
-    measured = table(rows, "Floor: bare SDK")
-    sys.stdout.write(f"{measured}\n\n{weighed}\n")
+    before = sections(page.read_text())
     packages = ", ".join(f"{name} {version(name)}" for name in ("django", "channels", "daphne", "celery", "openai"))
-    text = TEMPLATE
-    for key, value in {
-        "TABLE": measured,
-        "SDKS": weighed,
+    facts = {
         "DATE": date.today().isoformat(),
         "MACHINE": f"{platform.system()} {platform.machine()}, {len(os.sched_getaffinity(0))} cores",
         "VERSIONS": f"Python {platform.python_version()}, {packages}",
-    }.items():
-        text = text.replace(f"%{key}%", value)
-    page.write_text(text)
+        **tables,
+    }
+    found = []
+    for heading, text in sections(TEMPLATE).items():
+        if not any(f"%{name}%" in text for name in tables):
+            found.append(before.get(heading, ""))
+            continue
+        for name, value in facts.items():
+            text = text.replace(f"%{name}%", value)
+        found.append(text)
+    page.write_text("\n\n".join(filter(None, found)) + "\n")
+
+
+def sections(text: str) -> dict[str, str]:
+    """By their first lines."""
+    return {part.partition("\n")[0]: part.strip() for part in re.split(r"\n(?=## )", text)}
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import httpx2
 import websockets
+from websockets.typing import Origin
 
 TASK = re.compile(r'id="task-([0-9a-f-]+)"')
 FIRST_WORD = re.compile(r"<p>\w")  # People's own words and the page's are never a bare paragraph.
@@ -56,7 +57,12 @@ class Viewer:
         url = f"{self._address.replace('http', 'ws', 1)}/live/?conversation={self.path.strip('/').split('/')[-1]}"
         headers = {"Cookie": self._headers["Cookie"]}
         self._socket = await websockets.connect(
-            url, additional_headers=headers, origin=self._address, compression=None, max_size=None, open_timeout=60
+            url,
+            additional_headers=headers,
+            origin=Origin(self._address),
+            compression=None,
+            max_size=None,
+            open_timeout=60,
         )
         with contextlib.suppress(TimeoutError):
             while True:
@@ -106,4 +112,6 @@ class Viewer:
             headers={**self._headers, "HX-Request": "true"},
         )
         response.raise_for_status()
-        return TASK.search(response.text)[1]
+        found = TASK.search(response.text)
+        assert found, response.text
+        return found[1]
