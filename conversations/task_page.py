@@ -82,8 +82,8 @@ def _changes(task: Task, step: Step, what: str, data: dict[str, str]) -> dict[st
 
 def _page(request: Request, found: Task, typed: Typed | None = None) -> HttpResponse:
     context = task_context(found, typed)
-    turn = context["turn"]
-    context["back"] = conversation_view(turn.conversation_id) if turn else None
+    place = context["turn"] or (Turn.objects.filter(task=found.root_id).first() if found.root_id else None)
+    context |= {"place": place, "back": conversation_view(place.conversation_id) if place else None}
     return render(request, "conversations/task.html", {**frame(request), **context}, status=422 if typed else 200)
 
 

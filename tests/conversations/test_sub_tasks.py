@@ -276,6 +276,7 @@ def test_the_page_of_a_task_below_says_what_it_was_given_and_for_what(given: Tur
     page = BeautifulSoup(as_alice.get(page_of(below(given.task, "task"))).content, "html.parser")
     assert page.select_one(".said .bubble").text == "Do task."  # type: ignore[union-attr]
     assert page.select(f".stop-note a[href='{page_of(given.task)}']")
+    assert page.select(f".timeline .back[href='{given.conversation.get_absolute_url()}#turn-{given.pk}']")
 
 
 def test_pages_of_tasks_that_gave_nothing_ask_nothing_about_others(alice: User, demo: Agent) -> None:
