@@ -44,7 +44,7 @@ LOCAL = {
 }
 INSTRUCTIONS = "You are a helpful assistant. Use the functions when they help, and say what you found."
 ITERATIONS = 30
-ON_TRIAL = "Your key is used until the new one has passed its test. “Keys” says how that went."
+ON_TRIAL = "Your old key is used until the new one has passed its test. “Keys” says how that went."
 NAME_LENGTH = 120
 #: More are found by searching.
 SHOWN = 40
