@@ -12,7 +12,7 @@ run:  ## run AgentSite on this machine (ARGS="--host … --port … --data …")
 	@scripts/setup run
 	@exec .venv/bin/python manage.py up $(ARGS)
 
-test:  ## check and test everything (ARGS="lint fast browser chaos postgres" picks some)
+test:  ## check and test everything (ARGS="lint fast sandbox browser chaos postgres" picks some)
 	@scripts/setup test
 	@exec scripts/test $(ARGS)
 
@@ -36,7 +36,7 @@ bench:  ## measure, and write docs/performance.md
 
 lock:  ## pin and hash the requirements anew (ARGS="--upgrade")
 	@scripts/setup lint
-	@for name in requirements requirements-dev; do \
+	@for name in requirements requirements-dev requirements-sandbox; do \
 	  .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	    --custom-compile-command "make lock" $(ARGS) --output-file $$name.txt $$name.in || exit 1; \
 	done

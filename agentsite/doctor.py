@@ -24,6 +24,7 @@ from agentsite import health, prepare
 from executor.models import Agent
 from executor.tasks_file import get_declared
 from tools.registry import get_registry
+from tools.sandbox import availability
 from users import api_keys, vault
 
 WORKER_SECONDS = 5.0
@@ -162,9 +163,13 @@ def worker() -> str:
 
 
 def sandbox() -> str:
-    """Code of agents is never run outside a sandbox, and this version has none."""
-    tool = "bubblewrap is installed" if shutil.which("bwrap") else "bubblewrap is not installed"
-    raise Off(f"Not part of this version: agents cannot run code of their own ({tool}).")
+    """A live sandbox keeps code from doing what it must not. Without one no code is run, and all else works."""
+    if not settings.SANDBOX_BACKEND:
+        raise Off("Agents cannot run code: SANDBOX_BACKEND is empty.")
+    found = availability()
+    if not found.ok:
+        raise Ill(f"Agents cannot run code. {found.reason}", found.hint or "See docs/sandbox.md.")
+    return f"Holds: {', '.join(f'{name} {value}' for name, value in found.details.items())}."
 
 
 def keys() -> str:

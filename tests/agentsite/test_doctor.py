@@ -26,7 +26,7 @@ def test_the_report_names_every_check_and_fails_where_nothing_runs(data: Path) -
     assert "--data FOLDER or AGENTSITE_DATA" in examined.stdout
     assert "? worker     It is reached through Redis" in examined.stdout
     assert "migrations are not applied" in examined.stdout
-    assert "– sandbox    Not part of this version" in examined.stdout
+    assert "✓ sandbox    Holds: bubblewrap" in examined.stdout
     assert "Traceback" not in examined.stderr
 
 
@@ -117,6 +117,14 @@ def test_agents_whose_keys_are_not_set_here_are_named(monkeypatch: pytest.Monkey
     assert doctor.agents() == "Enabled: helper, other. Not set in this environment: OTHER_KEY (other’s key)."
 
 
-def test_the_sandbox_is_honestly_off() -> None:
-    with pytest.raises(doctor.Off, match="Not part of this version"):
+def test_a_sandbox_that_is_switched_off_is_no_failure(settings: Any) -> None:
+    settings.SANDBOX_BACKEND = ""
+    with pytest.raises(doctor.Off, match="SANDBOX_BACKEND is empty"):
         doctor.sandbox()
+
+
+def test_a_sandbox_that_cannot_be_had_says_what_to_do(settings: Any, tmp_path: Path) -> None:
+    settings.SANDBOX_OPTIONS = {"site": str(tmp_path)}
+    with pytest.raises(doctor.Ill, match="The packages for running code are not installed") as ill:
+        doctor.sandbox()
+    assert "scripts/setup run" in ill.value.advice

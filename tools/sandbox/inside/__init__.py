@@ -1,0 +1,1 @@
+"""What runs inside a sandbox. Nothing here is imported by AgentSite."""
