@@ -82,7 +82,8 @@ def mount_folder(folder: Path, package_name: str = FOLDER_PACKAGE) -> str:
     The folder needs no `__init__.py`; its modules may import each other relatively. Modules that were imported from it
     before are forgotten, so that building again sees what is there now.
     """
-    for name in [name for name in sys.modules if name.partition(".")[0] == package_name]:
+    # A copy: other threads may import something meanwhile.
+    for name in [name for name in list(sys.modules) if name.partition(".")[0] == package_name]:
         del sys.modules[name]
     importlib.invalidate_caches()
     package = ModuleType(package_name, "What is in a folder that the administrator named.")

@@ -1,7 +1,9 @@
 """How functions are found, and how what is broken keeps to itself."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -116,3 +118,16 @@ def test_unknown_names_are_reported_and_not_selected(drop: Drop) -> None:
     registry = registry_of(drop(a=GOOD))
     assert [f.name for f in registry.select(["greet", "nothing"])] == ["greet"]
     assert registry.unknown(["*", "greet", "nothing"]) == ["nothing"]
+
+
+def test_a_folder_is_mounted_while_something_else_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Importing(str):
+        """Who looks at this name finds that there are more modules by then."""
+
+        def partition(self, separator: str, /) -> tuple[str, str, str]:
+            monkeypatch.setitem(sys.modules, "imported_meanwhile", ModuleType("imported_meanwhile"))
+            return super().partition(separator)
+
+    monkeypatch.setitem(sys.modules, Importing("being_imported"), ModuleType("being_imported"))
+    (tmp_path / "hello.py").write_text("")
+    assert mount_folder(tmp_path) in sys.modules
