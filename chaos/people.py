@@ -92,7 +92,8 @@ class People:
         agent = random.choice(EVERYBODY)
         plan = make(random, number, agent, EVERYBODY if agent in GIVERS else ())
         if in_between:
-            plan = word(number, agent, plan.key)
+            # Its task may go on with the plan before it, which a small window may not have room for.
+            plan = word(number, random.choice(GIVERS), plan.key)
         if declared:
             plan = chain(plan, number)
         self.plans[plan.key] = plan
