@@ -18,6 +18,7 @@ from django.utils import timezone
 
 from executor.lease import LeaseLost
 from executor.models import KeptVariables, Step, Task
+from executor.stored import clean_json
 from tools.models import Resource
 
 #: The variables of so many tasks of a conversation are kept.
@@ -53,17 +54,17 @@ class TaskShelf:
         found = Resource.objects.filter(owner=task.user_id, task_id__in=tasks.values("pk"))
         return found.order_by("-created_at", "-id")
 
-    def state(self) -> bytes | None:
+    def state(self) -> tuple[bytes, dict[str, str]] | None:
         kept = found(self._task)
         if kept is None:
             return None
         try:
             with kept.file.open("rb") as file:
-                return bytes(file.read())
+                return bytes(file.read()), kept.lost
         except FileNotFoundError:
             return None
 
-    def keep(self, state: bytes | None, call_id: str) -> None:
+    def keep(self, state: bytes | None, lost: dict[str, str], call_id: str) -> None:
         """Raises LeaseLost if the task is somebody else's by now."""
         with transaction.atomic():
             mine = Task.objects.select_for_update().filter(pk=self._task.pk, fence=self._fence)
@@ -74,7 +75,7 @@ class TaskShelf:
             kept = before or KeptVariables(task_id=self._task.pk)
             data = state or b""
             kept.seq = Step.objects.values_list("seq", flat=True).get(task=self._task.pk, call_id=call_id)
-            kept.size, kept.kept_at = len(data), timezone.now()
+            kept.size, kept.lost, kept.kept_at = len(data), clean_json(lost), timezone.now()
             kept.file.save("variables", ContentFile(data), save=False)
             kept.save()
             if old:

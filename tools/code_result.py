@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+import itertools
+from collections.abc import Collection, Sequence
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 
@@ -26,23 +27,32 @@ _ENDED = {
 }
 
 
-def keep_outputs(result: Result, context: Context) -> list[str]:
-    """Save the pictures and tables that were shown. Returns what was shown in words, one for each."""
+def keep_outputs(result: Result, context: Context, taken: Collection[str] = ()) -> list[str]:
+    """Save the pictures and tables that were shown, under names that are not `taken`. Returns what was shown in words,
+    one for each."""
     said = []
-    pictures = tables = 0
+    names = _Names(taken)
     for output in result.outputs:
         text = str(output.data.get("text/plain", ""))
         kind = next((kind for kind in _IMAGES if isinstance(output.data.get(kind), bytes)), "")
         if kind:
-            pictures += 1
-            said.append(_saved(context, f"figure-{pictures}.{_IMAGES[kind]}", output.data[kind], kind))
+            said.append(_saved(context, names.new("figure", _IMAGES[kind]), output.data[kind], kind))
             continue
         if rows := table(str(output.data.get("text/html", ""))):
-            tables += 1
-            _saved(context, f"table-{tables}.csv", _csv(rows).encode(), "text/csv")
+            _saved(context, names.new("table", "csv"), _csv(rows).encode(), "text/csv")
         said.append(cut(text, SHOWN))
         context.write(_line(text))
     return said
+
+
+class _Names:
+    def __init__(self, taken: Collection[str]) -> None:
+        self._taken = set(taken)
+
+    def new(self, stem: str, ending: str) -> str:
+        name = next(name for n in itertools.count(1) if (name := f"{stem}-{n}.{ending}") not in self._taken)
+        self._taken.add(name)
+        return name
 
 
 def in_words(result: Result, shown: Sequence[str]) -> str:
@@ -53,7 +63,7 @@ def in_words(result: Result, shown: Sequence[str]) -> str:
     parts += shown
     if result.error:
         parts.append(trimmed(result.error))
-    if said := _ENDED.get(result.ended):
+    if not result.notes and (said := _ENDED.get(result.ended)):
         parts.append(f"[{said}]")
     if result.files:
         files = ", ".join(f"{file.name} ({file.size:,} bytes)" for file in result.files)

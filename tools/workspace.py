@@ -6,11 +6,9 @@ goes on with them on any worker. What was kept of variables is made and read ins
 
 from __future__ import annotations
 
-import logging
 import mimetypes
 import threading
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -22,9 +20,7 @@ from tools.core.results import Failure
 from tools.sandbox import get_backend, get_limits
 
 if TYPE_CHECKING:
-    from tools.sandbox.base import Result, Session, StateReport
-
-logger = logging.getLogger(__name__)
+    from tools.sandbox.base import Result, Session
 
 #: Seconds that a call gets to come to an end when its task is stopped, so that its variables can be kept.
 LET_GO_WITHIN = 1.5
@@ -45,19 +41,11 @@ class Shelf(Protocol):
     def files(self) -> Iterable[tuple[str, bytes]]:
         """Those of the conversation, by name."""
 
-    def state(self) -> bytes | None:
-        """The variables of before."""
+    def state(self) -> tuple[bytes, dict[str, str]] | None:
+        """The variables of before, and the names of those that could not be kept, with the reasons."""
 
-    def keep(self, state: bytes | None, call_id: str) -> None:
+    def keep(self, state: bytes | None, lost: dict[str, str], call_id: str) -> None:
         """The variables as the call left them, None if there are none to keep. Raises if the task is not ours."""
-
-
-@dataclass(frozen=True)
-class Ran:
-    """A call as the model is told of it."""
-
-    text: str
-    failed: bool
 
 
 @dataclass
@@ -70,9 +58,10 @@ class Workspace:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _closed: bool = False
     _unsaved: str = ""  # The call whose variables are not on the shelf yet.
+    _lost: dict[str, str] = field(default_factory=dict)
     _known: set[str] = field(default_factory=set)  # Files that the sandbox has.
 
-    def run(self, code: str, context: Context) -> Ran | Failure:
+    def run(self, code: str, context: Context) -> str | Failure:
         from tools.sandbox.base import SandboxUnavailable, SessionOver
 
         with self._lock:
@@ -86,17 +75,17 @@ class Workspace:
             except SessionOver as error:
                 self._let_go()
                 return Failure(f"The Python session ended, and its variables are lost: {error}")
+            if result.error:
+                context.write(f"{result.error.traceback.rstrip()}\n")
             self._take(result, context)
-            text = "\n".join([*said, in_words(result, keep_outputs(result, context))])
+            shown = keep_outputs(result, context, self._known)
+            self._known.update(file.name for file in context.files)
+            text = "\n".join([*said, in_words(result, shown)])
             if result.alive:
-                said_of_state = self._keep(context)
+                self._keep(session, context)
             else:
-                said_of_state = "The Python session ended: its variables are lost, its files are there."
                 self._forget(context)
-            if said_of_state:
-                context.note(said_of_state)
-                text = f"{text}\n[{said_of_state}]"
-            return Failure(text) if result.ended != "done" else Ran(text, failed=False)
+            return Failure(text) if result.ended != "done" else text
 
     @property
     def is_open(self) -> bool:
@@ -137,9 +126,10 @@ class Workspace:
         said = []
         self._known.clear()
         self._put_new(self._session, context)
-        if state := self.shelf.state():
+        if before := self.shelf.state():
+            state, lost = before
             report = self._session.load(state)
-            if sentence := restored(report):
+            if sentence := restored(report.kept, {**lost, **report.lost}):
                 context.note(sentence)
                 said.append(f"[{sentence}]")
         return self._session, said
@@ -167,26 +157,20 @@ class Workspace:
         for note in result.notes:
             context.note(note)
 
-    def _keep(self, context: Context) -> str:
-        """Returns a sentence if some variables could not be kept that were there before."""
-        assert self._session is not None
-        began = time.monotonic()
-        self._session.save()
-        state = self._session.state_out()
+    def _keep(self, session: Session, context: Context) -> None:
+        self._lost = session.save().lost
         self._unsaved = context.call_id
-        if state is None or len(state) <= LARGE_STATE:
+        if len(session.state_out() or b"") <= LARGE_STATE:
             self._keep_last()
-        logger.debug("Variables of %s were kept in %.0f ms", self.key, (time.monotonic() - began) * 1000)
-        return ""
 
     def _keep_last(self) -> None:
         if self._unsaved and self._session is not None:
-            self.shelf.keep(self._session.state_out(), self._unsaved)
+            self.shelf.keep(self._session.state_out(), self._lost, self._unsaved)
             self._unsaved = ""
 
     def _forget(self, context: Context) -> None:
         self._unsaved = ""
-        self.shelf.keep(None, context.call_id)
+        self.shelf.keep(None, {}, context.call_id)
         self._let_go()
 
     def _let_go(self) -> None:
@@ -196,13 +180,13 @@ class Workspace:
             AT_ONCE.release()
 
 
-def restored(report: StateReport) -> str:
+def restored(kept: Iterable[str], lost: Mapping[str, str]) -> str:
     """What there is of the variables of before, as a sentence; "" if there were none."""
     said = []
-    if report.kept:
-        said.append(f"Restored: {_names(report.kept)}.")
-    if report.lost:
-        said.append(f"Not restored: {_names([f'{name} ({why})' for name, why in report.lost.items()])}.")
+    if kept:
+        said.append(f"Restored: {_names(kept)}.")
+    if lost:
+        said.append(f"Not restored: {_names([f'{name} ({why})' for name, why in lost.items()])}.")
     return " ".join(said)
 
 
@@ -210,7 +194,3 @@ def _names(names: Iterable[str]) -> str:
     names = list(names)
     more = len(names) - NAMES
     return ", ".join(names[:NAMES]) + (f" and {more} more" if more > 0 else "")
-
-
-#: For `Context`: opens the workspace of a task when code is run in it.
-Open = Callable[[], Workspace]

@@ -28,6 +28,7 @@ class KeptVariables(models.Model):
     seq = models.PositiveIntegerField()
     file = models.FileField(upload_to=variables_path, max_length=200)
     size = models.PositiveBigIntegerField(help_text="In bytes.")
+    lost = models.JSONField(default=dict, blank=True, help_text="Names that could not be kept, with the reasons.")
     kept_at = models.DateTimeField(db_default=Now())
 
     class Meta:

@@ -16,6 +16,7 @@ from tests.executor.conftest import MakeTask, claimed, taken_over
 from tools.core.context import NewFile
 from tools.resources import store
 
+LOST = {"con": "sqlite3.Connection"}
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
@@ -39,23 +40,23 @@ def leave(task: Task, state: bytes, seq: int = 2) -> None:
     Step.objects.create(
         task=task, fence=1, seq=seq, kind=Step.Kind.TOOL, status=Step.Status.DONE, call_id=f"call-{seq}"
     )
-    TaskShelf(task).keep(state, f"call-{seq}")
+    TaskShelf(task).keep(state, LOST, f"call-{seq}")
 
 
 def test_the_next_message_finds_the_variables_of_the_one_before(chat: Any) -> None:
     first = chat(b"one")
     second = chat(previous=first)
     third = chat(previous=second)
-    assert TaskShelf(third).state() == b"one"
+    assert TaskShelf(third).state() == (b"one", LOST)
     leave(second, b"two")
-    assert TaskShelf(third).state() == b"two"
-    assert TaskShelf(first).state() == b"one"
+    assert TaskShelf(third).state() == (b"two", LOST)
+    assert TaskShelf(first).state() == (b"one", LOST)
 
 
 def test_a_message_that_was_edited_finds_those_of_before_and_not_of_the_other(chat: Any) -> None:
     first = chat(b"one")
     chat(b"other", previous=first)
-    assert TaskShelf(chat(previous=first)).state() == b"one"
+    assert TaskShelf(chat(previous=first)).state() == (b"one", LOST)
     assert TaskShelf(chat()).state() is None
 
 
@@ -63,7 +64,7 @@ def test_a_message_that_was_edited_finds_those_of_before_and_not_of_the_other(ch
 def test_a_fork_finds_those_of_its_base_from_before_it_was_forked(chat: Any, base_seq: int, state: bytes) -> None:
     first = chat(b"before")
     base = chat(b"base", previous=first)
-    assert TaskShelf(chat(base=base, base_seq=base_seq, previous=first)).state() == state
+    assert TaskShelf(chat(base=base, base_seq=base_seq, previous=first)).state() == (state, LOST)
 
 
 def test_of_a_fork_of_a_fork_counts_the_nearer_of_the_two(chat: Any) -> None:
@@ -71,7 +72,7 @@ def test_of_a_fork_of_a_fork_counts_the_nearer_of_the_two(chat: Any) -> None:
     leave(base, b"base", seq=4)
     fork = chat(base=base, base_seq=6)
     assert TaskShelf(chat(base=fork, base_seq=3)).state() is None
-    assert TaskShelf(chat(base=fork, base_seq=5)).state() == b"base"
+    assert TaskShelf(chat(base=fork, base_seq=5)).state() == (b"base", LOST)
 
 
 def test_variables_that_were_lost_are_lost_for_the_next_too(chat: Any) -> None:
@@ -86,10 +87,10 @@ def test_who_lost_the_task_keeps_nothing(make_task: MakeTask) -> None:
     zombie = claimed(task)
     Step.objects.create(task=task, fence=1, seq=1, kind=Step.Kind.TOOL, status=Step.Status.STARTED, call_id="call-1")
     shelf = TaskShelf(zombie.task)
-    shelf.keep(b"mine", "call-1")
+    shelf.keep(b"mine", {}, "call-1")
     taken_over(task)
     with pytest.raises(LeaseLost):
-        shelf.keep(b"late", "call-1")
+        shelf.keep(b"late", {}, "call-1")
     kept = found(task)
     assert kept is not None
     with kept.file.open() as file:
@@ -99,7 +100,7 @@ def test_who_lost_the_task_keeps_nothing(make_task: MakeTask) -> None:
 def test_what_is_kept_of_a_task_is_one_file_and_goes_with_it(chat: Any, settings: Any) -> None:
     task = chat(b"one")
     storage, first = KeptVariables.objects.get().file.storage, str(KeptVariables.objects.get().file.name)
-    TaskShelf(task).keep(b"two", "call-2")
+    TaskShelf(task).keep(b"two", {}, "call-2")
     second = str(KeptVariables.objects.get().file.name)
     assert (storage.exists(first), storage.exists(second)) == (False, True)
     task.delete()
