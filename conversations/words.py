@@ -8,6 +8,9 @@ from typing import Any
 
 from django.utils import timezone
 
+from executor.durations import duration as duration
+from executor.durations import length as length
+
 RESULT_SHOWN = 8_000
 
 
@@ -19,25 +22,6 @@ def human_name(name: str) -> str:
 def listed(names: list[str]) -> str:
     """“GPT, Claude or Gemini”."""
     return " or ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
-
-
-def duration(start: datetime | None, end: datetime | None) -> str:
-    if start is None or end is None:
-        return ""
-    return length(end - start)
-
-
-def length(time: timedelta) -> str:
-    seconds = max(timedelta(), time).total_seconds()
-    if seconds < 0.1:
-        return f"{max(1, round(seconds * 1000))} ms"
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} m"
-    return f"{minutes} m {seconds} s" if minutes else f"{seconds} s"
 
 
 def clock(time: datetime) -> str:

@@ -23,6 +23,7 @@ from executor.agent_form import AgentForm, AgentRow
 from executor.core.llms.factory import LLMS, llm_class
 from executor.decision_admin import ApprovalRuleAdmin, DecisionAdmin
 from executor.declared_admin import DeclaredTaskAdmin, DeclaredTaskVersionAdmin
+from executor.durations import duration
 from executor.mcp_admin import McpServerAdmin
 from executor.models import ASKS, Agent, AgentVersion, ReviewLog, Step, Task, Worker
 from executor.parameter_fields import field_name
@@ -545,8 +546,6 @@ def _link(model: str, key: Any, label: str) -> SafeString:
 
 
 def _duration(thing: Task | Step) -> str:
-    if thing.started_at is None or thing.ended_at is None:
-        return ""
     if isinstance(thing, Step) and thing.made_at:
         return "from cache"
-    return f"{(thing.ended_at - thing.started_at).total_seconds():,.1f} s"
+    return duration(thing.started_at, thing.ended_at)

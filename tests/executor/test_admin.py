@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -15,6 +16,7 @@ from django.db.models.functions import Now
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import timezone
 
 from conversations.actions import send
 from executor.actions import create_task
@@ -494,6 +496,15 @@ def test_cards_are_shown_with_line_breaks(as_dora: Client, demo: Agent) -> None:
     demo.save()
     shown = json.dumps(demo.suggestions, indent=2).replace('"', "&quot;")
     assert shown in page(as_dora, "executor_agent_change", demo.pk)
+
+
+def test_admin_tells_how_long_a_short_step_took(as_dora: Client, task: Task) -> None:
+    step = task.steps.order_by("seq").first()
+    assert step is not None
+    began = timezone.now()
+    task.steps.filter(pk=step.pk).update(started_at=began, ended_at=began + timedelta(milliseconds=7))
+    listed = as_dora.get(reverse("admin:executor_step_changelist"), {"task__id__exact": str(task.pk)})
+    assert "7 ms" in [cell.text for cell in BeautifulSoup(listed.content, "html.parser").select(".field-duration")]
 
 
 def test_admin_says_of_a_call_that_its_result_came_from_the_cache(as_dora: Client, task: Task) -> None:
