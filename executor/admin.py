@@ -520,7 +520,7 @@ class StepAdmin(ReviewedAdmin):
 
 @admin.register(Worker)
 class WorkerAdmin(ReadOnlyAdmin):
-    list_display = ("host", "pid", "state", "beat_at", "running", "started_at")
+    list_display = ("host", "pid", "state", "beat_at", "running", "code", "started_at")
     list_filter = ("host",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Worker]:
@@ -531,6 +531,14 @@ class WorkerAdmin(ReadOnlyAdmin):
     def state(self, worker: Any) -> SafeString:
         silent = worker.now - worker.beat_at > SILENT_AFTER
         return mark("failed", "Silent") if silent else mark("done", "Alive")
+
+    @admin.display(description="code can be run")
+    def code(self, worker: Worker) -> SafeString:
+        if worker.sandbox is None:
+            return SafeString("–")
+        if worker.sandbox["ok"]:
+            return mark("done", f"Yes ({worker.sandbox['mode']})" if worker.sandbox["mode"] else "Yes")
+        return mark("failed", " ".join(filter(None, ("No.", worker.sandbox["reason"], worker.sandbox["hint"]))))
 
 
 @admin.register(ReviewLog)

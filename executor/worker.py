@@ -46,6 +46,8 @@ from executor.run import Interruption, Run
 from executor.sub_tasks import find_forgotten
 from executor.task_events import handlers
 from tools.mcp import connection as mcp
+from tools.sandbox import availability
+from tools.sandbox.base import Availability
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +97,7 @@ class WorkerProcess:
         self._telling: set[asyncio.Task[None]] = set()
         self._answering: set[Future[None]] = set()
         self._claiming = asyncio.Semaphore(CLAIMS_AT_ONCE)
+        self._sandbox: dict[str, Any] | None = None  # What the trial of it found.
         self._closing = threading.Event()
         self._closed = asyncio.Event()
         self._turning = threading.Thread(target=self._run_loop, name="loop", daemon=True)
@@ -103,6 +106,7 @@ class WorkerProcess:
         self._heart = threading.Thread(target=self._beat_forever, name="heart", daemon=True)
         self._heart.start()
         threading.Thread(target=self._keep_house_forever, name="chores", daemon=True).start()
+        threading.Thread(target=self._try_sandbox, name="sandbox", daemon=True).start()
 
     def execute(self, task_id: UUID) -> None:
         """Run the task to its end, if it can be had. Blocks."""
@@ -257,7 +261,13 @@ class WorkerProcess:
                 self._loop.call_soon_threadsafe(self._interrupt, task_id, Interruption.LOST)
             else:
                 run.journal.held_until = until
-        report = {"host": socket.gethostname(), "pid": os.getpid(), "beat_at": Now(), "running": len(self._runs)}
+        report = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "beat_at": Now(),
+            "running": len(self._runs),
+            "sandbox": self._sandbox,
+        }
         with transaction.atomic():
             Worker.objects.update_or_create(owner=self.owner, defaults=report)
             Worker.objects.filter(beat_at__lt=Now() - timedelta(days=1)).delete()
@@ -296,6 +306,17 @@ class WorkerProcess:
                 self._begin(task.pk).add_done_callback(_log_failure)
 
     # --- chores ------------------------------------------------------------------------------------------------------
+
+    def _try_sandbox(self) -> None:
+        """Whether code can be run here; pages and administration read it from the next beat on."""
+        try:
+            found = availability()
+        except Exception:
+            logger.exception("The sandbox could not be tried")
+            found = Availability(ok=False, reason="The sandbox could not be tried.", hint="Look at the worker's log.")
+        self._sandbox = {"ok": found.ok, "mode": found.mode, "reason": found.reason, "hint": found.hint}
+        if not found.ok:
+            logger.warning("Code cannot be run here. %s", " ".join(filter(None, (found.reason, found.hint))))
 
     def _keep_house_forever(self) -> None:
         prices.load()  # The first answer finds them loaded,

@@ -40,6 +40,9 @@ class Worker(models.Model):
     started_at = models.DateTimeField(auto_now_add=True)
     beat_at = models.DateTimeField(help_text="Its heart last beat, by the database's clock.")
     running = models.PositiveIntegerField(default=0)
+    sandbox = models.JSONField(
+        null=True, blank=True, help_text="Whether it can run code: ok, mode, reason, hint. Empty: it is still trying."
+    )
 
     class Meta:
         ordering = ("-beat_at",)
