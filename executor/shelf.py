@@ -6,6 +6,7 @@ from before the step at which it was forked; a retried or edited message with th
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -14,10 +15,11 @@ from uuid import UUID
 from django.conf import settings
 from django.core.files.base import ContentFile
 from django.db import transaction
+from django.db.models import Exists, Max, OuterRef, QuerySet
 from django.utils import timezone
 
 from executor.lease import LeaseLost
-from executor.models import KeptVariables, Step, Task
+from executor.models import OPEN, KeptVariables, Step, Task
 from executor.stored import clean_json
 from tools.models import Resource
 
@@ -70,11 +72,11 @@ class TaskShelf:
             mine = Task.objects.select_for_update().filter(pk=self._task.pk, fence=self._fence)
             if not mine.exists():
                 raise LeaseLost(str(self._task.pk))
-            before = KeptVariables.objects.filter(task=self._task.pk).first()
-            old = before.file.name if before else ""
-            kept = before or KeptVariables(task_id=self._task.pk)
+            seq = Step.objects.values_list("seq", flat=True).get(task=self._task.pk, call_id=call_id)
+            kept = KeptVariables.objects.filter(task=self._task.pk, seq=seq).first()
+            old = kept.file.name if kept else ""
+            kept = kept or KeptVariables(task_id=self._task.pk, seq=seq)
             data = state or b""
-            kept.seq = Step.objects.values_list("seq", flat=True).get(task=self._task.pk, call_id=call_id)
             kept.size, kept.lost, kept.kept_at = len(data), clean_json(lost), timezone.now()
             kept.file.save("variables", ContentFile(data), save=False)
             kept.save()
@@ -86,7 +88,7 @@ class TaskShelf:
 def found(task: Task) -> KeptVariables | None:
     """The variables with which the code of `task` begins; empty ones stand for variables that were lost."""
     family = Task.objects.filter(thread=task.thread) if task.thread else Task.objects.filter(pk=task.pk)
-    kept = {one.task_id: one for one in KeptVariables.objects.filter(task__in=family.values("pk"))}
+    kept = _kept(family)
     if not kept:
         return None
     rows = family.values_list("pk", "previous_id", "base_id", "base_seq")
@@ -96,15 +98,24 @@ def found(task: Task) -> KeptVariables | None:
     seen: set[tuple[UUID, int | None]] = set()
     while at in line and (at, upto) not in seen:
         seen.add((at, upto))
-        one = kept.get(at)
-        if one is not None and (upto is None or one.seq <= upto):
-            return one if one.size else None
+        for one in kept.get(at, ()):
+            if upto is None or one.seq <= upto:
+                return one if one.size else None
         previous, base, base_seq = line[at]
         if base is not None:
             at, upto = base, base_seq if upto is None else min(base_seq, upto)
         else:
             at, upto = previous, None
     return None
+
+
+def _kept(family: QuerySet[Task]) -> dict[UUID, list[KeptVariables]]:
+    """By task, the newest first, without what a call left behind that is not over: it is run again."""
+    at_work = Step.objects.filter(task=OuterRef("task"), seq=OuterRef("seq"), status__in=OPEN)
+    found: dict[UUID, list[KeptVariables]] = defaultdict(list)
+    for one in KeptVariables.objects.filter(~Exists(at_work), task__in=family.values("pk")).order_by("-seq"):
+        found[one.task_id].append(one)
+    return found
 
 
 def forget_old() -> int:
@@ -114,8 +125,12 @@ def forget_old() -> int:
 
 
 def _forget_older(task: Task) -> None:
+    """The last two of a task are kept: its last call may be run again, with what was there before it."""
+    for one in KeptVariables.objects.filter(task=task.pk).order_by("-seq")[2:]:
+        one.delete()
     if task.thread is None:
         return
-    mine = KeptVariables.objects.filter(task__thread=task.thread).order_by("-kept_at")
-    for one in mine[LAST:]:
+    mine = Task.objects.filter(thread=task.thread, kept_variables__isnull=False)
+    newest = mine.annotate(kept_at=Max("kept_variables__kept_at")).order_by("-kept_at")[:LAST]
+    for one in KeptVariables.objects.filter(task__thread=task.thread).exclude(task__in=[one.pk for one in newest]):
         one.delete()

@@ -24,7 +24,7 @@ class KeptVariables(models.Model):
     """The variables of the Python session of a task as its call `seq` left them: bytes that only a sandbox reads, of
     the same person. Each keeping is a file of its own."""
 
-    task = models.OneToOneField(Task, models.CASCADE, primary_key=True, related_name="kept_variables")
+    task = models.ForeignKey(Task, models.CASCADE, related_name="kept_variables")
     seq = models.PositiveIntegerField()
     file = models.FileField(upload_to=variables_path, max_length=200)
     size = models.PositiveBigIntegerField(help_text="In bytes.")
@@ -32,6 +32,7 @@ class KeptVariables(models.Model):
     kept_at = models.DateTimeField(db_default=Now())
 
     class Meta:
+        constraints = [models.UniqueConstraint(fields=("task", "seq"), name="one_keeping_per_step")]
         verbose_name = verbose_name_plural = "kept variables"
 
     def __str__(self) -> str:
