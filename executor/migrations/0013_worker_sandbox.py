@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('executor', '0013_lost_variables'),
+        ('executor', '0012_kept_variables'),
     ]
 
     operations = [
