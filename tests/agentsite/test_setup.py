@@ -14,7 +14,7 @@ import pytest
 
 from tests.agentsite.conftest import ROOT, Up
 
-BASICS = ("bash", "env", "dirname", "mktemp", "cat", "rm", "mkdir", "sha256sum", "chmod", "true")
+BASICS = ("bash", "env", "dirname", "mktemp", "cat", "rm", "mkdir", "sha256sum", "chmod", "mv", "true")
 #: On a machine whose PostgreSQL lies where Debian puts it, the script finds it wherever PATH leads.
 POSTGRES = [] if list(Path("/usr/lib/postgresql").glob("*/bin/initdb")) else ["postgresql"]
 MISSING = ["redis-server", "chromium", *POSTGRES]
@@ -34,9 +34,10 @@ class Machine:
         self.bin.mkdir()
         for name in BASICS:
             (self.bin / name).symlink_to(str(shutil.which(name)))
-        for lock in ("requirements.txt", "requirements-dev.txt"):
+        for lock in ("requirements.txt", "requirements-dev.txt", "requirements-sandbox.txt"):
             (self.project / lock).write_text("")
         self.user(0)
+        self.add("bwrap")
 
     def add(self, name: str, script: str = "", folder: Path | None = None) -> None:
         """A command that writes down how it was called, and then does what `script` says."""
@@ -55,13 +56,14 @@ class Machine:
         (folder / "python").write_text(f'#!{shutil.which("bash")}\nexec {shlex.quote(sys.executable)} "$@"\n')
         (folder / "python").chmod(0o755)
         version = f"Python {sys.version.split()[0]}"
-        for lock in ("requirements", "requirements-dev"):
+        for lock in ("requirements", "requirements-dev", "requirements-sandbox"):
             digest = hashlib.sha256((self.project / f"{lock}.txt").read_bytes()).hexdigest()
             (self.project / ".venv" / f".{lock}").write_text(f"{digest}  - {version}\n")
 
     def add_python(self, python: str, *, can_make_venv: str = "true", pip: str = "true") -> None:
         """A Python whose virtual environments have a pip that does what `pip` says."""
-        inner = f'#!{shutil.which("bash")}\\ncase "$*" in -V) echo Python 3.11.9 ;; "-m pip"*) {pip} ;; esac\\n'
+        into = "mkdir -p .venv/sandbox.new"
+        inner = f'#!{shutil.which("bash")}\\ncase "$*" in -V) echo Python 3.11.9 ;; "-m pip"*) {into}; {pip} ;; esac\\n'
         self.add(
             python,
             'case "$*" in\n'
@@ -86,7 +88,7 @@ class Machine:
     @property
     def asked(self) -> list[str]:
         """What the stand-ins were called with, in order."""
-        return [line for line in self.record.read_text().splitlines() if not line.startswith("python")]
+        return [line for line in self.record.read_text().splitlines() if not line.startswith(("python", "bwrap"))]
 
 
 @pytest.fixture
@@ -167,7 +169,10 @@ class TestPython:
         machine.add("python3", "exit 1")
         assert machine.setup("run")[0] == 1
         machine.add_python("python3.11")
-        assert machine.setup("run") == (0, "Making .venv with Python 3.11 …\nInstalling requirements.txt …\n")
+        assert machine.setup("run") == (
+            0,
+            "Making .venv with Python 3.11 …\nInstalling requirements.txt …\nInstalling requirements-sandbox.txt …\n",
+        )
         assert machine.setup("run") == (0, "")
 
     def test_without_venv_gets_it_from_root(self, machine: Machine) -> None:
@@ -201,6 +206,49 @@ def test_requirements_that_cannot_be_had_are_said_and_tried_again_the_next_time(
     (machine.project / ".venv" / "bin" / "python").unlink()
     machine.add_python("python3")
     assert machine.setup("run")[0] == 0
+
+
+class TestSandbox:
+    def test_gets_bubblewrap_from_root(self, machine: Machine) -> None:
+        machine.add_venv()
+        (machine.bin / "bwrap").unlink()
+        machine.add("apt-get")
+        assert machine.setup("run") == (0, "Installing bubblewrap …\n")
+        assert machine.asked == [UPDATE, f"{INSTALL} bubblewrap"]
+
+    def test_without_bubblewrap_is_said_to_be_off_and_the_product_starts(self, machine: Machine) -> None:
+        machine.user(1000)
+        machine.add_venv()
+        (machine.bin / "bwrap").unlink()
+        machine.add("apt-get")
+        assert machine.setup("run") == (
+            0,
+            (
+                "Not installed: bubblewrap. AgentSite starts without running code. As root run: "
+                "apt-get install bubblewrap\n"
+            ),
+        )
+
+    def test_without_its_packages_is_said_to_be_off_and_they_are_tried_again(self, machine: Machine) -> None:
+        fails = 'case "$*" in *--target*) echo ERROR: no route >&2; exit 1 ;; esac'
+        machine.add_python("python3", pip=fails)
+        code, said = machine.setup("run")
+        assert code == 0
+        assert said.endswith(
+            "ERROR: no route\nThe packages for running code could not be installed; the lines above say why. "
+            "AgentSite starts without running code.\n"
+        )
+        assert not (machine.project / ".venv" / "sandbox").exists()
+        (machine.project / ".venv" / "bin" / "python").unlink()
+        machine.add_python("python3")
+        assert machine.setup("run")[0] == 0
+        assert (machine.project / ".venv" / "sandbox").exists()
+
+    def test_is_not_set_up_for_static_checks(self, machine: Machine) -> None:
+        machine.add_venv()
+        (machine.project / ".venv" / ".requirements-sandbox").unlink()
+        (machine.bin / "bwrap").unlink()
+        assert machine.setup("lint") == (0, "")
 
 
 @pytest.mark.chaos
