@@ -208,8 +208,13 @@ SANDBOX_OUTPUT_KB = env.int("SANDBOX_OUTPUT_KB", default=1024)
 EVENT_HANDLERS = env.list("EVENT_HANDLERS", default=[])
 # How long a task waits for somebody to decide something before it is stopped.
 DECISION_DAYS = env.int("DECISION_DAYS", default=7)
-# How long files made by functions are kept once no conversation refers to them.
+# How long files are kept once no conversation refers to them, and how long those that were never sent.
 RESOURCE_DAYS = env.int("RESOURCE_DAYS", default=30)
+DRAFT_DAYS = env.int("DRAFT_DAYS", default=7)
+# How large a file may be that people send, and how much all files of a person may take where their row says nothing
+# else; None is as much as they like. In megabytes.
+UPLOAD_MB = env.int("UPLOAD_MB", default=25)
+FILES_MB = env.int("FILES_MB", default=1024)
 # What the tasks of a person may use on a day, where their row says nothing else; None is as much as they like.
 DAY_LIMIT_TOKENS = env.int("DAY_LIMIT_TOKENS", default=None)
 try:
@@ -288,6 +293,7 @@ CONTENT_SECURITY_POLICY = {
         "script-src": ["'self'"],
         "style-src": ["'self'"],
         "img-src": ["'self'", "data:"],
+        "media-src": ["'self'"],
         "font-src": ["'self'"],
         "connect-src": ["'self'"],
         "form-action": ["'self'"],

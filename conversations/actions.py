@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from itertools import pairwise
@@ -15,15 +15,21 @@ from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 
 from conversations.branches import close_gap
+from conversations.forms import FILES_GONE
 from conversations.models import TITLE_LENGTH, Conversation, Turn
 from executor import queue
 from executor.actions import ANSWERED_BELOW, NotNow, create_task, start_declared
 from executor.actions import retry as retry_task
 from executor.core.messages import user as user_message
+from executor.files import reference
 from executor.hints import notify_soon, tell_pages_soon
 from executor.models import ACTIVE, Agent, DeclaredTask, Status, Task
 from executor.prepared import Param, Select
 from executor.queue import UNBEGUN
+from tools import uploads
+from tools.models import Resource
+from tools.resources import delete as delete_files
+from tools.resources import delete_thread
 from users.models import User
 
 logger = logging.getLogger(__name__)
@@ -57,14 +63,26 @@ class AlreadySent(Exception):
         self.turn = turn
 
 
-def send(user: User, agent: Agent, text: str, conversation: Conversation | None = None, key: str = "") -> Turn:
+def send(
+    user: User,
+    agent: Agent,
+    text: str,
+    conversation: Conversation | None = None,
+    key: str = "",
+    files: Sequence[Resource] = (),
+) -> Turn:
     """Say something: in `conversation`, or in a new one. Sent twice with the same `key`, it is still one turn.
 
-    Raises NotNow while something further up is being answered once more: this would be answered beside it.
+    Raises NotNow while something further up is being answered once more: this would be answered beside it. Also if one
+    of `files`, which were uploaded, was sent with another message a moment ago.
     """
+    message = user_message(text, *map(reference, files))
 
     def make(previous: Task | None, thread: UUID) -> tuple[Task, bool]:
-        return create_task(user, agent.current_version(), user_message(text), previous, key or None, thread)
+        task, created = create_task(user, agent.current_version(), message, previous, key or None, thread)
+        if created and not uploads.attach(files, task.pk, thread):
+            raise NotNow(FILES_GONE)
+        return task, created
 
     return _send(user, agent, text, conversation, make)
 
@@ -169,11 +187,17 @@ def take_place(task: Task, **_: Any) -> None:
             raise NotNow(ANSWERED_BELOW)
 
 
-def take_back(turn: Turn) -> bool:
-    """Remove a message that waits. False, and nothing is changed, if somebody has begun to answer it."""
+def take_back(turn: Turn, *, keep_files: bool = False) -> bool:
+    """Remove a message that waits; what came with it too, or it is a draft again. False, and nothing is changed, if
+    somebody has begun to answer it."""
     with transaction.atomic():
         _LOCKED.first(conversation=turn.conversation_id)
-        return queue.take_out(turn.task)
+        files = list(uploads.sent_with(turn.task_id))
+        if not queue.take_out(turn.task):
+            return False
+        if not keep_files:
+            delete_files(files)
+        return True
 
 
 def send_now(turn: Turn) -> bool:
@@ -218,6 +242,7 @@ def leave_line(task: Task, **_: Any) -> None:
         Turn.objects.filter(pk__in=behind).update(position=F("position") - 1)
     Turn.objects.filter(parent=turn).update(parent=turn.parent_id)
     turn.delete()
+    uploads.detach(task.pk)
     close_gap(turn)
     transaction.on_commit(partial(_tell_pages, turn.conversation, "conversation.changed"))
 
@@ -267,6 +292,7 @@ def _remove(expired: QuerySet[Conversation], conversation_id: UUID) -> bool:
         return False
     tasks = list(conversation.turns.values_list("task", flat=True))
     conversation.delete()
+    delete_thread(conversation_id)
     Task.objects.filter(pk__in=tasks).delete()
     return True
 

@@ -19,7 +19,7 @@ from django.db.models.functions import Now
 from conversations.models import Conversation, Turn
 from executor import forks, queue
 from executor.actions import NotNow, create_task
-from executor.core.messages import message_from_json
+from executor.core.messages import File, message_from_json
 from executor.core.messages import user as user_message
 from executor.forks import steps_of
 from executor.hints import tell_pages_soon
@@ -54,9 +54,10 @@ def regenerate(turn: Turn, agent: Agent | None = None) -> Turn:
 
 
 def edit(turn: Turn, text: str, agent: Agent | None = None) -> Turn:
-    """Say something else instead, to `agent` if there is one. Raises NotNow."""
+    """Say something else instead, to `agent` if there is one, with the same files. Raises NotNow."""
     version = _version(turn, agent)
-    return _beside(turn, text, lambda: _task(turn, user_message(text), version), agent)
+    files = [part for part in message_from_json(turn.task.input).parts if isinstance(part, File)]
+    return _beside(turn, text, lambda: _task(turn, user_message(text, *files), version), agent)
 
 
 def fork(turn: Turn, seq: int, **changes: Any) -> Turn:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
+from uuid import UUID
 
 from django import forms
+from django.http import QueryDict
 
 from conversations.access import find_agent
 from conversations.models import TITLE_LENGTH
 from executor.models import Agent
+from tools import uploads
+from tools.models import Resource
 from users.models import User
 
 MESSAGE_LENGTH = 200_000
+FILES_GONE = "A file was sent or removed elsewhere, so it is not attached any more. Send the message again."
 
 
 class MessageForm(forms.Form):
-    """`user` is who writes: they may choose from the agents that they may use."""
+    """`user` is who writes: they may choose from the agents that they may use, and send files that they uploaded to
+    the conversation `thread`, or for a new one."""
 
     text = forms.CharField(
         strip=False,
@@ -30,9 +36,12 @@ class MessageForm(forms.Form):
     agent = forms.CharField(required=False)
     key = forms.CharField(required=False, max_length=64)
 
-    def __init__(self, data: Mapping[str, Any], *, user: User | None = None) -> None:
+    def __init__(self, data: Mapping[str, Any], *, user: User | None = None, thread: UUID | None = None) -> None:
         super().__init__(data)
         self._user = user
+        self._thread = thread
+        #: The files that it brings, by what the page calls them, as far as they are no drafts (any more).
+        self.gone: list[str] = []
 
     def clean_text(self) -> str:
         text: str = self.cleaned_data["text"].replace("\r\n", "\n")
@@ -52,7 +61,18 @@ class MessageForm(forms.Form):
                 "This agent is not available any more. Choose another one." if name else "There is no agent yet.",
             )
         cleaned["agent"] = agent
+        cleaned["files"] = self._files()
         return cleaned
+
+    def _files(self) -> list[Resource]:
+        asked = self.data.getlist("file") if self._user and isinstance(self.data, QueryDict) else []
+        if not asked:
+            return []
+        found = {str(file.pk): file for file in uploads.drafts(cast("User", self._user), self._thread)}
+        self.gone = [name for name in asked if name not in found]
+        if self.gone:
+            self.add_error(None, FILES_GONE)
+        return [found[name] for name in dict.fromkeys(asked) if name in found]
 
     def sentence(self) -> str:
         """The first thing that is wrong."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -17,7 +17,19 @@ from django.utils.html import escape
 
 from conversations.branches import variants
 from conversations.models import Conversation, Turn
-from conversations.present import StepView, TaskView, TurnView, files_of, open_step, shows_steps, task_view, task_views
+from conversations.present import (
+    FileView,
+    StepView,
+    TaskView,
+    TurnView,
+    files_of,
+    made_files,
+    open_step,
+    sent_files,
+    shows_steps,
+    task_view,
+    task_views,
+)
 from conversations.sidebar import ConversationView, conversation_view, sidebar_groups
 from conversations.sub_tasks import Given
 from executor.history import folded, inherited
@@ -28,6 +40,7 @@ from users.models import User
 
 #: So many turns are on a page, and come with each look further back.
 TURNS = 20
+CHIP = re.compile(r"[0-9a-f-]{36}")
 #: The tags that end a block, from the one that holds its last words outwards.
 CLOSING = re.compile(r"(?:</\w+>\s*)+\Z")
 
@@ -176,6 +189,20 @@ def composer_error(sentence: str) -> str:
     return partial("#composer-error", "innerHTML", escape(sentence))
 
 
+def chips(files: Iterable[Resource]) -> str:
+    """What is attached to the message that is being written."""
+    html = "".join(map(chip, files))
+    return partial("#chips", "upsert", html) if html else ""
+
+
+def chip(file: Resource) -> str:
+    return render_to_string("conversations/_chip.html", {"file": FileView.of(file)})
+
+
+def chips_gone(ids: Sequence[str]) -> str:
+    return "".join(partial(f"#chip-{pk}", "delete", "") for pk in ids if CHIP.fullmatch(pk))
+
+
 def toast(text: str, undo_url: str = "") -> str:
     html = render_to_string("conversations/_toast.html", {"text": text, "undo_url": undo_url})
     return partial("#toasts", "beforeend", html)
@@ -194,7 +221,7 @@ _DECISIONS = Select(
         .order_by("pk")
     )
 )
-_FILES = Select(lambda: Resource.objects.filter(task_id=Param("task")).order_by("created_at", "id"))
+_FILES = Select(lambda: made_files().filter(task_id=Param("task")).order_by("created_at", "id"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +257,9 @@ class Snapshot:
         decisions = _DECISIONS.all(task=task_id) if asked else ()
         new = [step for step in steps if step.seq not in known] if shows_steps(task) else ()
         given = Given.by({task.pk: steps}, () if task.is_active else (task.pk,), new)
-        view = task_view(task, steps, [*shared[1], *_FILES.all(task=task_id)], decisions, given, known=known)
+        files = [*shared[1], *_FILES.all(task=task_id)]
+        sent = before.view.sent if before else sent_files([task])[task.pk]
+        view = task_view(task, steps, files, decisions, given, sent=sent, known=known)
         settled = tuple(itertools.takewhile(_is_settled, own))
         writing = open_step(steps)
         return cls(view, settled, *((writing.seq, writing.text) if writing else (0, "")), shared)
@@ -245,8 +274,8 @@ def _shared(task: Task) -> tuple[tuple[Step, ...], tuple[Resource, ...]]:
     """What a fork has of the task that it was forked from does not change."""
     steps = inherited([task], Step.objects.defer("native")).get(task.pk, [])
     makers = {step.task_id for step in steps}
-    files: dict[UUID, list[Resource]] = defaultdict(list)
-    for file in Resource.objects.filter(task_id__in=makers) if makers else ():
+    files: dict[UUID | None, list[Resource]] = defaultdict(list)
+    for file in made_files().filter(task_id__in=makers) if makers else ():
         files[file.task_id].append(file)
     own = set(task.steps.values_list("seq", flat=True)) if steps else set()
     return tuple(steps), tuple(files_of(task, [step for step in steps if step.seq not in own], files))

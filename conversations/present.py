@@ -7,10 +7,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
+from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.template.defaultfilters import filesizeformat
 from django.urls import reverse
 from django.utils.safestring import SafeString
@@ -31,15 +32,16 @@ from executor.core.errors import LLM_ERROR_KINDS, GoingInCircles
 from executor.core.llms.factory import llm_class
 from executor.core.validation import ResponseInvalid
 from executor.credentials import KeyMissing, place
+from executor.files import references
 from executor.history import whole
 from executor.models import Agent, Decision, Status, Step, Task
 from executor.states import State, state_of
 from executor.usage import step_use
 from tools.models import Resource
+from tools.serving import INLINE_TYPES
 from users import api_keys
 from users.models import User
 
-INLINE_IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 THINKING, WRITING, WORKING = "Thinking", "Writing", "Working"
 NOTHING_GIVEN = Given()
 #: Calls that run, or are about to.
@@ -52,10 +54,14 @@ class FileView:
     name: str
     media_type: str
     size: str
-    is_image: bool
+    #: How it is shown: "image", "audio", "video", "table", "text", or "file" for what is only named.
+    kind: str
     url: str
     download_url: str
     description: str
+    version: int
+    #: How it begins (see tools.core.peek), of tables and texts.
+    preview: dict[str, Any]
 
     @classmethod
     def of(cls, resource: Resource) -> FileView:
@@ -65,11 +71,24 @@ class FileView:
             resource.name,
             resource.media_type,
             filesizeformat(resource.size),
-            resource.media_type in INLINE_IMAGES,
+            _kind(resource),
             url,
             f"{url}?download",
             resource.description,
+            resource.version,
+            resource.preview or {},
         )
+
+
+def file_views(resources: Iterable[Resource]) -> list[FileView]:
+    return [FileView.of(resource) for resource in resources]
+
+
+def _kind(resource: Resource) -> str:
+    if resource.media_type in INLINE_TYPES:
+        return resource.media_type.partition("/")[0]
+    preview = resource.preview or {}
+    return "table" if preview.get("rows") else "text" if preview.get("text") else "file"
 
 
 #: Their text is not the model's: what a person said, what a step asked, what it is called.
@@ -180,6 +199,8 @@ class TaskView:
     open_blocks: SafeString
     open_block: SafeString
     files: tuple[FileView, ...]
+    #: The files that came with the person's words.
+    sent: tuple[FileView, ...]
     error: str
     error_hint: str
     stop_note: str
@@ -213,6 +234,14 @@ class TurnView:
     @classmethod
     def of(cls, turn: Turn, task: TaskView, variants: Variants | None = None) -> TurnView:
         return cls(turn.pk, turn.position, turn.text, turn.created_at, task, variants)
+
+
+def sent_files(tasks: Iterable[Task]) -> dict[UUID, tuple[FileView, ...]]:
+    """What came with the words of tasks and is still there. One query, or none where nothing came."""
+    wanted = {task.pk: references(task.input) for task in tasks}
+    ids = [pk for several in wanted.values() for pk in several]
+    found = Resource.objects.defer("told").in_bulk(ids) if ids else {}
+    return {task: tuple(FileView.of(found[pk]) for pk in several if pk in found) for task, several in wanted.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,22 +311,33 @@ def task_views(tasks: Iterable[Task], *, every_step: bool = False) -> dict[UUID,
     steps = whole(shown, Step.objects.defer("native"))
     # Of the others only the answer is shown and the steps are counted, so what they were given and gave is left alone.
     steps |= whole(others, Step.objects.defer("native", "arguments", "raw_arguments", "result", "output", "notes"))
-    files: dict[UUID, list[Resource]] = defaultdict(list)
+    files: dict[UUID | None, list[Resource]] = defaultdict(list)
     makers = by_id.keys() | {step.task_id for pk in by_id for step in steps[pk]}
-    for resource in Resource.objects.filter(task_id__in=makers).order_by("created_at", "id"):
+    for resource in made_files().filter(task_id__in=makers).order_by("created_at", "id"):
         files[resource.task_id].append(resource)
     decisions = pending_decisions([pk for pk, task in by_id.items() if task.is_active])
     counted = [pk for pk, task in by_id.items() if every_step or not task.is_active]
     given = Given.by(steps, counted, (step for task in shown for step in steps[task.pk]))
+    sent = sent_files(by_id.values())
     return {
         pk: task_view(
-            task, steps[pk], files_of(task, steps[pk], files), decisions.get(pk, ()), given, every_step=every_step
+            task,
+            steps[pk],
+            files_of(task, steps[pk], files),
+            decisions.get(pk, ()),
+            given,
+            sent=sent[pk],
+            every_step=every_step,
         )
         for pk, task in by_id.items()
     }
 
 
-def files_of(task: Task, steps: Sequence[Step], files: Mapping[UUID, Sequence[Resource]]) -> list[Resource]:
+def made_files() -> QuerySet[Resource]:
+    return Resource.objects.exclude(source=Resource.Source.UPLOAD).defer("told")
+
+
+def files_of(task: Task, steps: Sequence[Step], files: Mapping[UUID | None, Sequence[Resource]]) -> list[Resource]:
     """Of `files`, by the task that made them, those of a task: its own, and those of the steps that it shares."""
     shared = {(step.task_id, step.call_id) for step in steps if step.task_id != task.pk}
     makers = dict.fromkeys(task_id for task_id, _ in shared)
@@ -324,6 +364,7 @@ def task_view(
     decisions: Sequence[Decision] = (),
     given: Given = NOTHING_GIVEN,
     *,
+    sent: tuple[FileView, ...] = (),
     every_step: bool = False,
     known: Mapping[int, StepView] = MappingProxyType({}),
 ) -> TaskView:
@@ -336,7 +377,7 @@ def task_view(
     own = [step for step in steps if step.task_id == task.pk]
     answer = _answer_step(task, own)
     listed = [step for step in steps if _is_listed(step, steps, answer)]
-    by_call: dict[tuple[UUID, str], list[FileView]] = defaultdict(list)
+    by_call: dict[tuple[UUID | None, str], list[FileView]] = defaultdict(list)
     for resource in resources:
         by_call[resource.task_id, resource.call_id].append(FileView.of(resource))
     writing = (open_step(steps) or answer) if task.is_active else None
@@ -394,6 +435,7 @@ def task_view(
         open_blocks=text.done,
         open_block=text.open_html,
         files=tuple(file for files in by_call.values() for file in files),
+        sent=sent,
         error=first if failed else "",
         error_hint=second,
         stop_note=_stop_note(task, answer),

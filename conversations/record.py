@@ -24,7 +24,7 @@ class Record:
     checkpoints: Mapping[tuple[UUID, int], Checkpoint]
     decisions: Mapping[int | None, Sequence[Decision]]
     asked: Sequence[Decision]
-    files: Mapping[tuple[UUID, str], Sequence[Resource]]
+    files: Mapping[tuple[UUID | None, str], Sequence[Resource]]
     given: Given
 
     @classmethod
@@ -47,8 +47,8 @@ class Record:
                 decisions[decision.step_id].append(decision)
             else:
                 asked[decision.task_id].append(decision)
-        files: dict[tuple[UUID, str], list[Resource]] = defaultdict(list)
-        for file in Resource.objects.filter(task_id__in=makers).order_by("created_at", "id"):
+        files: dict[tuple[UUID | None, str], list[Resource]] = defaultdict(list)
+        for file in Resource.objects.filter(task_id__in=makers).defer("told").order_by("created_at", "id"):
             files[file.task_id, file.call_id].append(file)
         checkpoints = {(mark.task_id, mark.seq): mark for mark in Checkpoint.objects.filter(task__in=makers)}
         given = Given.by(steps, steps, (step for several in steps.values() for step in several))

@@ -6,6 +6,7 @@ import time
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse
@@ -23,14 +24,14 @@ from conversations.offers import offers
 from conversations.present import (
     agent_views,
     answer_text,
+    file_views,
     task_views,
 )
 from conversations.search import search as search_conversations
 from conversations.sidebar import conversation_view, sidebar_groups
 from executor import actions as tasks
 from executor.actions import NotNow
-from tools.models import Resource
-from tools.resources import get_resource, resource_response
+from tools import uploads
 from users.models import User
 
 #: So many declared tasks are suggested before the first message.
@@ -104,16 +105,6 @@ def search(request: Request) -> HttpResponse:
     return render(request, "conversations/search.html", {**frame(request), "q": query, "results": results})
 
 
-@require_safe
-@login_required
-def file(request: Request, resource_id: UUID) -> HttpResponse:
-    try:
-        resource = get_resource(request.user, resource_id)
-        return resource_response(resource, inline="download" not in request.GET)
-    except Resource.DoesNotExist as error:
-        raise Http404("There is no such file.") from error
-
-
 # --- what can be done ------------------------------------------------------------------------------------------------
 
 
@@ -124,28 +115,27 @@ def send_new(request: Request) -> HttpResponse:
     if request.method == "GET":
         return redirect("home")
     form = MessageForm(request.POST, user=request.user)
-    if not form.is_valid():
-        return _home(request, form)
-    turn = actions.send(request.user, **form.cleaned_data)
-    return redirect(turn.conversation)
+    turn = _sent(form, request.user)
+    return redirect(turn.conversation) if turn else _home(request, form)
 
 
 @require_POST
 @login_required
 def send(request: Request, conversation_id: UUID) -> HttpResponse:
     found = get_conversation(request.user, conversation_id)
-    form = MessageForm(request.POST, user=request.user)
+    form = MessageForm(request.POST, user=request.user, thread=found.pk)
     turn = _sent(form, request.user, found)
     if turn is None:
         if request.htmx:
-            return HttpResponse(fragments.composer_error(form.sentence()), status=422)
+            said = fragments.composer_error(form.sentence()) + fragments.chips_gone(form.gone)
+            return HttpResponse(said, status=422)
         return _chat(request, found, form=form)
     if not request.htmx:
         return redirect(found)
     return HttpResponse(fragments.turn_added(fragments.turn_view(turn)) + fragments.composer_error(""))
 
 
-def _sent(form: MessageForm, user: User, found: Conversation) -> Turn | None:
+def _sent(form: MessageForm, user: User, found: Conversation | None = None) -> Turn | None:
     """None if the form says why not."""
     if form.is_valid():
         try:
@@ -181,17 +171,17 @@ def send_now(request: Request, task_id: UUID) -> HttpResponse:
 @require_POST
 @login_required
 def take_back(request: Request, task_id: UUID) -> HttpResponse:
-    """Remove a message that waits; with `edit`, its words go back into the composer. (With JavaScript, composer.js
-    has put them there.)"""
-    turn = get_turn(request.user, task_id)
-    if not actions.take_back(turn):
+    """Remove a message that waits; with `edit`, its words and files go back into the composer. (With JavaScript,
+    composer.js has put the words there.)"""
+    turn, is_edit = get_turn(request.user, task_id), "edit" in request.GET
+    if not actions.take_back(turn, keep_files=is_edit):
         return _said(request, turn.conversation, BEGUN, 409)
     if not request.htmx:
-        if "edit" in request.GET:
+        if is_edit:
             request.session["taken_back"] = turn.text
         return redirect(turn.conversation)
     gone = fragments.turn_gone(task_id) + fragments.composer_actions(turn.conversation_id)
-    return HttpResponse(gone)
+    return HttpResponse(gone + fragments.chips(uploads.drafts(request.user, turn.conversation_id)))
 
 
 @require_POST
@@ -263,6 +253,7 @@ def restore(request: Request, conversation_id: UUID) -> HttpResponse:
 def _home(request: Request, form: MessageForm | None = None) -> HttpResponse:
     chosen = request.GET.get("agent", "") if form is None else form.data.get("agent", "")
     context: dict[str, Any] = {**frame(request), **_agents(request.user, chosen), **_refused(form)}
+    context["files"] = file_views(uploads.drafts(request.user, None))
     if context["agent"] and (agent := find_agent(request.user, context["agent"].name)):
         context["offers"] = offers(request.user, agent)[:OFFERS]
     if deleted := request.session.pop("deleted", None):
@@ -285,6 +276,7 @@ def _chat(
         "active_task": fragments.active_task(found.pk),
         **fragments.turns(found, before),
         "conversation": conversation_view(found.pk),
+        "files": file_views(uploads.drafts(request.user, found.pk)),
         **_refused(form),
     }
     if taken_back := request.session.pop("taken_back", ""):
@@ -302,7 +294,12 @@ def _refused(form: MessageForm | None) -> dict[str, str]:
 
 def frame(request: Request, current: Conversation | None = None) -> dict[str, Any]:
     """What every page shows, and when: its socket is told what has changed since then."""
-    return {"since": int(time.time()), "groups": sidebar_groups(request.user), "current": current}
+    return {
+        "since": int(time.time()),
+        "groups": sidebar_groups(request.user),
+        "current": current,
+        "upload_mb": settings.UPLOAD_MB,
+    }
 
 
 def _agents(user: User, chosen: str) -> dict[str, Any]:

@@ -68,7 +68,7 @@ from executor.task_events import E, event_of, tell
 from tools.core.context import NewFile
 from tools.core.function import REPEATABLE, Function
 from tools.core.toolbox import Outcome
-from tools.resources import store
+from tools.resources import fitting, store
 
 #: Acquisitions without a finished step after which a task is not tried again by itself. It takes a worker along each
 #: time, and once more where a step came before: less often than `up` suffers (supervisor.QUICK_DEATHS).
@@ -560,8 +560,6 @@ class Journal:
     ) -> None:
         _, effect = self._calls[call.id]
         unknown = error_kind in ("timeout", "unclear") and effect not in REPEATABLE
-        if files:
-            self._noted.append(partial(store, self.task.user_id, self.task_id, call.id, files))
         status = Step.Status.UNKNOWN if unknown else Step.Status.FAILED if failed else Step.Status.DONE
         called = self._event(FunctionCalled, name=call.name, outcome="cached" if made_at else str(status))
         self._noted.append(partial(tell, called))
@@ -576,8 +574,18 @@ class Journal:
             output=clean(output),
             notes=clean_json(list(notes)),
         )
+        if files:
+            self._noted.append(partial(self._store, call.id, files, notes))
         if is_open:
             self._noted.append(partial(self._ask_what_became_of, call.id))
+
+    def _store(self, call_id: str, files: Sequence[NewFile], notes: Sequence[str]) -> None:
+        """As much as the person may keep."""
+        fit, refused = fitting(self.task.user, files)
+        store(self.task.user_id, self.task_id, call_id, fit, self.task.thread)
+        if refused:
+            said = clean_json([*notes, refused])
+            Step.objects.filter(task=self.task_id, call_id=call_id).update(notes=said)
 
     def _ask_what_became_of(self, call_id: str) -> None:
         self._ask(Step.objects.get(task=self.task_id, call_id=call_id), Decision.Kind.UNKNOWN)

@@ -13,6 +13,7 @@ from django.db import transaction
 from django.db.models import Q
 from django.dispatch import Signal
 
+from executor.files import has_files
 from executor.hints import notify_soon, wake
 from executor.models import ACTIVE, Status, Task
 from executor.prepared import Param, Select
@@ -53,8 +54,10 @@ def take_out(task: Task, when: Q = UNBEGUN) -> bool:
 
 def steer(task: Task) -> bool:
     """Let the message of a waiting task go first, into the task at work at its next step; if that ends before, it is
-    the next to be answered. False, and nothing is changed, if somebody has begun it, or if it is more than a message: a
-    declared task has steps of its own."""
+    the next to be answered. False, and nothing is changed, if somebody has begun it, or if it is more than words: a
+    declared task has steps of its own, and files are read before a task begins."""
+    if has_files(task.input):
+        return False
     try:
         with transaction.atomic():
             if not Task.objects.filter(UNBEGUN, pk=task.pk, declared=None).update(steers=True):

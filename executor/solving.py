@@ -11,6 +11,7 @@ from importlib import import_module
 
 from django.db.models import Q
 
+from executor import files
 from executor.advice import advise
 from executor.approvals import Agreements
 from executor.at_limit import SUMMARISE
@@ -78,12 +79,15 @@ class Solving:
         await _load(journal.config)
         journal.source = source
         agreements, told, llm, self._used = await in_database(_what_stands, journal, source)
+        if told.unread:
+            await files.read(told.unread)
+            told = await in_database(what_is_told, journal.task)
         toolset = self._toolset(journal.config, agreements)
         self._asks(source, llm)
         try:
             if SUMMARISE in journal.task.allowed:
                 messages = budget_for(source.config, (), told.ratio(source.config.provider)).squeeze(
-                    told.messages(journal.config.instructions)
+                    await files.with_pictures(told.messages(journal.config.instructions), llm)
                 )
                 kept = await self._recorder.take_up(llm)
                 await self._recorder.follow(summarise(llm, messages, kept), journal.spent, toolset)
@@ -136,7 +140,7 @@ class Solving:
             try:
                 if told.is_long and not (shortening.is_hopeless or kept):
                     raise ContextFull
-                messages = told.messages(config.instructions)
+                messages = await files.with_pictures(told.messages(config.instructions), solver.llm)
                 solving = solver.run(messages, spent, config.response_schema, kept, fit)
                 return await self._recorder.follow(solving, spent, toolset)
             except Steered:

@@ -15,6 +15,7 @@ from uuid import UUID
 
 from django.db import connection
 
+from executor import files
 from executor.core import compaction
 from executor.core.budget import TELLING, learnt
 from executor.core.messages import Message, message_from_json, system
@@ -32,7 +33,8 @@ LOOK_BACK = 2 * EARLIER_TASKS
 class Told:
     """`pieces` are what was said since the summary, if there is one; `request` is what the person wants, if that was
     said before it. `is_long`: they are to be summarised, whoever is told; `is_cut`: there was more, which nobody read.
-    `counted` is what providers said of earlier questions: who, how many tokens, of how many bytes."""
+    `counted` is what providers said of earlier questions: who, how many tokens, of how many bytes. Files that are
+    `unread` are told by their names only, until `files.read` has read them."""
 
     pieces: tuple[Piece, ...]
     summary: Step | None = None
@@ -40,6 +42,7 @@ class Told:
     is_long: bool = False
     is_cut: bool = False
     counted: tuple[tuple[str, int, int], ...] = field(default=(), repr=False)
+    unread: tuple[UUID, ...] = ()
 
     def messages(self, instructions: str) -> list[Message]:
         return [*self.opening(instructions), *(message for piece in self.pieces for message in piece.messages)]
@@ -84,10 +87,12 @@ def what_is_told(task: Task) -> Told:
         pieces = [piece for piece in pieces if (at[piece.task_id], piece.upto) > upto]
         if covered == task.pk or any(piece.task_id == covered for piece in pieces):
             request = message_from_json(tasks[upto[0]].input).text
+    pieces, unread = files.in_words(pieces)
     return Told(
         tuple(pieces),
         summary,
         request,
+        unread=unread,
         is_long=len(earlier.tasks) >= EARLIER_TASKS or earlier.size >= EARLIER_CHARACTERS,
         is_cut=earlier.has_more and covered not in at,
         counted=tuple(_counted([step for one in reversed(tasks) for step in reversed(steps_of[one.pk])])),

@@ -58,6 +58,8 @@ OWNED = {
     "send_now": "post",
     "take_back": "post",
     "file": "get",
+    "delete_file": "post",
+    "upload": "post",
     "key_state": "get",
     "test_key": "post",
     "replace_key": "post",
@@ -75,6 +77,7 @@ OWNED = {
 PERSONAL = {
     "home": "get",
     "send_new": "post",
+    "upload_new": "post",
     "search": "get",
     "keys": "get",
     "add_key": "post",
@@ -197,7 +200,7 @@ def path_of(
             return reverse(name, args=[task])
         case "fork":
             return reverse(name, args=[task, 1])
-        case "file":
+        case "file" | "delete_file":
             return reverse(name, args=[resource])
         case "key_state" | "test_key" | "replace_key" | "revoke_key" | "key_models":
             return reverse(name, args=[key])

@@ -1,4 +1,4 @@
-"""Files that functions made, kept for the person who asked, and results that are kept for whoever asks the same.
+"""Files that people sent and that functions made, and results that are kept for whoever asks the same.
 
 Beside them: the MCP servers whose tools are functions."""
 
@@ -20,11 +20,24 @@ def file_path(resource: "Resource", filename: str) -> str:
 
 
 class Resource(models.Model):
-    """A file. It never changes; it goes when its task is gone and it is old (see `resources.clean`)."""
+    """A file. It never changes; it goes when nothing refers to it and it is old (see `resources.clean`).
+
+    One that was uploaded belongs to no task until its message is sent; until then it is a draft.
+    """
+
+    class Source(models.TextChoices):
+        UPLOAD = "upload", "Uploaded"
+        FUNCTION = "function", "Made by a function"
 
     id: "models.UUIDField[UUID, UUID]" = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="resources")
-    task_id = models.UUIDField(db_index=True, help_text="The task in which it was made.")
+    source = models.CharField(max_length=10, choices=Source, default=Source.FUNCTION)
+    thread = models.UUIDField(
+        null=True, blank=True, db_index=True, help_text="What it belongs to, as whoever made its task says."
+    )
+    task_id = models.UUIDField(
+        null=True, blank=True, db_index=True, help_text="The task in which it was made, or with which it was sent."
+    )
     call_id = models.CharField(max_length=200, blank=True, help_text="The call that made it.")
     name = models.CharField(max_length=200)
     media_type = models.CharField(max_length=130)
@@ -32,6 +45,11 @@ class Resource(models.Model):
     sha256 = models.CharField(max_length=64)
     file = models.FileField(upload_to=file_path, max_length=200)
     description = models.TextField(blank=True)
+    version = models.PositiveIntegerField(default=1, help_text="Counts the files of this name in their thread.")
+    preview = models.JSONField(null=True, blank=True, editable=False, help_text="Its beginning: see tools.core.peek.")
+    told = models.TextField(
+        null=True, blank=True, editable=False, help_text="What models are told of it. None: nobody has read it yet."
+    )
     created_at = models.DateTimeField(auto_now_add=True, db_index=True)
 
     class Meta:
@@ -39,6 +57,11 @@ class Resource(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def is_draft(self) -> bool:
+        """It was uploaded, and its message is not sent yet."""
+        return self.source == self.Source.UPLOAD and self.task_id is None
 
 
 class CachedResult(models.Model):

@@ -53,9 +53,9 @@ class UserAdmin(DjangoUserAdmin):  # type: ignore[type-arg]  # not subscriptable
         (
             LIMITS,
             {
-                "description": "What their tasks may use on a day, whoever’s key they use. With 0 dollars, only what "
-                "is free.",
-                "fields": ("max_tokens_per_day", "max_cost_per_day"),
+                "description": "What their tasks may use on a day, whoever’s key they use (with 0 dollars, only what "
+                "is free), and how much they may keep.",
+                "fields": ("max_tokens_per_day", "max_cost_per_day", "max_files_mb"),
             },
         ),
         ("Dates", {"fields": ("last_login", "date_joined")}),

@@ -4,6 +4,7 @@ import unicodedata
 from enum import StrEnum
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.models import AbstractUser, Group
 from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
@@ -72,6 +73,13 @@ class User(AbstractUser):
         help_text="What their tasks may cost on a day, in US dollars. Empty: as the site's settings say.",
     )
 
+    max_files_mb = models.PositiveIntegerField(
+        "megabytes of files",
+        null=True,
+        blank=True,
+        help_text="How much their files may take together. Empty: as the site's settings say.",
+    )
+
     class Meta:
         verbose_name = "person"
         verbose_name_plural = "people"
@@ -93,6 +101,12 @@ class User(AbstractUser):
         # What follows from a change (users/signals.py) is part of it, and "on commit" means after it.
         with transaction.atomic():
             super().save(*args, **kwargs)
+
+    @property
+    def bytes_of_files(self) -> int | None:
+        """How much their files may take together; None: as much as they like."""
+        megabytes = settings.FILES_MB if self.max_files_mb is None else self.max_files_mb
+        return None if megabytes is None else megabytes * 1024**2
 
     def get_full_name(self) -> str:
         return self.display_name or self.username

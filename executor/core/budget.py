@@ -160,8 +160,8 @@ def _part_size(part: Any) -> int:
             return len(name) + _length(raw if arguments is None else str(arguments))
         case ToolResult(content=content):
             return _length(content)
-        case File():
-            return PICTURE
+        case File(text=text):
+            return _length(text) or PICTURE
         case _:
             return 0
 
@@ -238,6 +238,8 @@ def _in_short(part: Any) -> Any:
     match part:
         case ToolResult(content=content) if len(content) > LONG_RESULT:
             return replace(part, content=_beginning(content, BEGINNING))
+        case File(text=text) if text:
+            return replace(part, text=_beginning(text, BEGINNING)) if len(text) > LONG_RESULT else part
         case File(media_type, _, name):
             return Text(f"[attached file: {name or 'unnamed'} ({media_type}), shown before]")
         case _:
@@ -250,22 +252,25 @@ def _beginning(content: str, length: int) -> str:
 
 
 def clipped(transcript: Sequence[Message], room: int) -> list[Message]:
-    """`transcript` with the longest results cut, as far as that helps where even the newest are too long."""
+    """`transcript` with the longest results and files cut, as far as that helps where even the newest are too long."""
     over = size(transcript) - room
     if over <= 0:
         return list(transcript)
-    lengths = sorted(_length(result.content) for result in _results(transcript))
+    lengths = sorted(_lengths(transcript))
     longest = _level(lengths, over)
     return [
         replace(message, parts=tuple(_cut(part, longest) for part in message.parts))
-        if message.role == "tool"
+        if message.role in ("tool", "user")
         else message
         for message in transcript
     ]
 
 
-def _results(transcript: Sequence[Message]) -> Iterator[ToolResult]:
-    return (result for message in transcript for result in message.tool_results)
+def _lengths(transcript: Sequence[Message]) -> Iterator[int]:
+    for part in (part for message in transcript for part in message.parts):
+        match part:
+            case ToolResult(content=text) | File(text=text) if text:
+                yield _length(text)
 
 
 def _level(lengths: Sequence[int], over: int) -> int:
@@ -281,4 +286,6 @@ def _level(lengths: Sequence[int], over: int) -> int:
 def _cut(part: Any, longest: int) -> Any:
     if isinstance(part, ToolResult) and _length(part.content) > max(longest, LONG_RESULT):
         return replace(part, content=_beginning(part.content, max(longest - 120, BEGINNING)))
+    if isinstance(part, File) and _length(part.text) > max(longest, LONG_RESULT):
+        return replace(part, text=_beginning(part.text, max(longest - 120, BEGINNING)))
     return part

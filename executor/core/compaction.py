@@ -33,6 +33,8 @@ _TASK = (
 LONGEST = 0.25
 #: The request of the person that is being worked on stays, so much of it.
 REQUEST = 4_000
+#: … and of each file that came with it.
+FILE = 4_000
 
 #: Failures that have nothing to do with the summary: any question would fail alike, so they are dealt with as always.
 NOT_HERE: frozenset[LLMErrorKind | str] = FALLS_BACK - {"server", "timeout", "protocol"}
@@ -146,7 +148,8 @@ def _stays(message: Message) -> bool:
 def _named(message: Message) -> Message:
     """With the names of files in place of the files."""
     parts = (
-        Text(f"[file: {part.name or part.media_type}]") if isinstance(part, File) else part for part in message.parts
+        Text(f"[file: {part.name or part.media_type}]\n{part.text[:FILE]}".strip()) if isinstance(part, File) else part
+        for part in message.parts
     )
     return replace(message, parts=tuple(parts), native=None)
 

@@ -51,11 +51,15 @@ class Reasoning:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file by reference: `url` is an address that the caller can resolve, not necessarily a public one."""
+    """A file by reference: `url` is an address that the caller can resolve, not necessarily a public one.
+
+    `text` is what is told of it in words. It is stored elsewhere, and filled in when the transcript is made.
+    """
 
     media_type: str
     url: str
     name: str = ""
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)

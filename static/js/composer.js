@@ -19,7 +19,8 @@ function start() {
   const touch = matchMedia("(hover: none) and (pointer: coarse)");
   const draft = `draft:${form.dataset.draft}`;
   const inPage = form.hasAttribute("hx-post");
-  const pending = new Map(); // key → { text, turn }: sent, not yet answered
+  const chips = document.getElementById("chips"); // the files that go with it
+  const pending = new Map(); // key → { text, turn, files }: sent, not yet answered
   let failed; // the text of the message that failed last
 
   // --- Draft ---
@@ -88,6 +89,10 @@ function start() {
       if (!suggested && !text.value.trim()) {
         event.preventDefault();
         event.stopImmediatePropagation();
+      } else if (chips.querySelector("progress")) {
+        event.preventDefault();
+        event.stopImmediatePropagation();
+        form.dispatchEvent(new CustomEvent("files:awaited", { detail: event.submitter }));
       } else if (!inPage) {
         keep();
         if (suggested) return;
@@ -119,7 +124,9 @@ function start() {
 
   onOwn("htmx:config:request", ({ detail }) => {
     const { body } = detail.ctx.request;
-    pending.set(body.get("key"), { text: body.get("text"), turn: echo(body.get("text")) });
+    const files = [...chips.children];
+    for (const chip of files) chip.remove(); // Their names are in the request by now.
+    pending.set(body.get("key"), { text: body.get("text"), turn: echo(body.get("text")), files });
     key.value = newKey();
     failed = undefined;
     error.textContent = "";
@@ -137,6 +144,7 @@ function start() {
 
   function giveBack(message, sentence) {
     if (!message) return;
+    chips.prepend(...message.files);
     if (!text.value) {
       key.value = message.key;
       failed = message.text;
@@ -229,6 +237,38 @@ function start() {
   agent.addEventListener("change", () => {
     for (const card of document.querySelectorAll("[data-agent]")) card.hidden = card.dataset.agent !== agent.value;
     nameRetries();
+  });
+
+  // --- Files: what sends them is loaded with the first ---
+
+  const attach = document.getElementById("attach");
+  async function take(files) {
+    if (!files.length) return;
+    const { upload } = await import(attach.dataset.script);
+    upload([...files]);
+  }
+  attach.addEventListener("change", () => {
+    take([...attach.files]);
+    attach.value = ""; // The same one can be chosen again.
+  });
+  text.addEventListener("paste", (event) => {
+    // Who copies a table in an office program brings its text and a picture of it: the text is meant.
+    if (!event.clipboardData.files.length || event.clipboardData.types.includes("text/plain")) return;
+    event.preventDefault();
+    take([...event.clipboardData.files]);
+  });
+  const brings = (event) => event.dataTransfer?.types.includes("Files");
+  addEventListener("dragover", (event) => {
+    if (!brings(event)) return;
+    event.preventDefault(); // Else the browser opens the file.
+    form.classList.add("wanted");
+  });
+  addEventListener("dragleave", (event) => event.relatedTarget || form.classList.remove("wanted"));
+  addEventListener("drop", (event) => {
+    if (!brings(event)) return;
+    event.preventDefault();
+    form.classList.remove("wanted");
+    take([...event.dataTransfer.files]);
   });
 
   // --- Tasks to choose from ---

@@ -17,6 +17,7 @@ from django.utils import timezone
 from tools import resources
 from tools.core.context import NewFile
 from tools.models import Resource
+from tools.serving import resource_response
 
 pytestmark = pytest.mark.django_db
 
@@ -103,7 +104,7 @@ def test_what_is_absent_and_what_is_not_yours_look_the_same(alice: Any, charlie:
 
 @pytest.mark.parametrize("media_type", ["image/png", "image/jpeg", "image/gif", "image/webp"])
 def test_an_image_may_be_shown_inline(alice: Any, media_type: str) -> None:
-    response = resources.resource_response(keep(alice, NewFile("a.png", b"x", media_type)), inline=True)
+    response = resource_response(keep(alice, NewFile("a.png", b"x", media_type)), inline=True)
     assert response["Content-Type"] == media_type
     assert response["Content-Disposition"] == 'inline; filename="a.png"'
     assert response.content == b"x"
@@ -113,14 +114,14 @@ def test_an_image_may_be_shown_inline(alice: Any, media_type: str) -> None:
     "media_type", ["image/svg+xml", "text/html", "application/xhtml+xml", "application/pdf", "text/xml"]
 )
 def test_what_could_carry_script_is_only_ever_downloaded(alice: Any, media_type: str) -> None:
-    response = resources.resource_response(keep(alice, NewFile("a.svg", b"<svg/>", media_type)), inline=True)
+    response = resource_response(keep(alice, NewFile("a.svg", b"<svg/>", media_type)), inline=True)
     assert response["Content-Type"] == "application/octet-stream"
     assert response["Content-Disposition"].startswith("attachment")
 
 
 @pytest.mark.parametrize("inline", [True, False])
 def test_no_file_can_do_harm_in_a_browser(alice: Any, inline: bool) -> None:
-    response = resources.resource_response(keep(alice), inline=inline)
+    response = resource_response(keep(alice), inline=inline)
     assert response["X-Content-Type-Options"] == "nosniff"
     assert response["Content-Security-Policy"] == "sandbox; default-src 'none'"
     assert response["Cache-Control"].startswith("private")
@@ -129,7 +130,7 @@ def test_no_file_can_do_harm_in_a_browser(alice: Any, inline: bool) -> None:
 
 def test_a_hostile_name_cannot_break_out_of_its_header(alice: Any) -> None:
     name = 'a"; filename="b.exe\r\nSet-Cookie: c=d'
-    response = resources.resource_response(keep(alice, NewFile(name, b"", "image/png")))
+    response = resource_response(keep(alice, NewFile(name, b"", "image/png")))
     assert response["Content-Disposition"] == 'attachment; filename="a\\"; filename=\\"b.exeSet-Cookie: c=d"'
 
 
@@ -137,11 +138,12 @@ def test_a_file_that_has_gone_from_the_disk_does_not_exist(alice: Any, media: Pa
     resource = keep(alice)
     files(media)[0].unlink()
     with pytest.raises(Resource.DoesNotExist):
-        resources.resource_response(resource)
+        resource_response(resource)
 
 
 def test_old_resources_of_tasks_that_are_gone_are_cleaned(alice: Any, media: Path, living_tasks: set[UUID]) -> None:
     old, old_in_use, young = keep(alice, days_old=31), keep(alice, days_old=31), keep(alice, days_old=29)
+    assert old_in_use.task_id
     living_tasks.add(old_in_use.task_id)
     assert resources.clean(dry_run=True) == resources.Cleaned(resources=1, orphans=0, bytes=4)
     assert Resource.objects.count() == len(files(media)) == 3

@@ -1,20 +1,14 @@
-"""A web page as Markdown, made in a process of its own.
+"""A web page as Markdown, made in a process of its own (see tools/core/apart.py).
 
-Parsers of real-world HTML take hours over pages that were made for it, and a thread cannot be stopped. The process gets
-seconds of the processor and so much memory, and is killed with whoever waits for it.
-
-    python -m tools.core.pages utf-8 < page.html
+python -m tools.core.pages utf-8 < page.html
 """
 
-import asyncio
-import resource
 import sys
-from pathlib import Path
+
+from tools.core import apart
 
 CPU_SECONDS = 3
-MEMORY = 1024 * 1024 * 1024
 
-_ROOT = Path(__file__).resolve().parents[2]
 _UNSEEN = ["script", "style", "noscript", "template", "svg", "iframe", "object", "nav", "head"]
 
 
@@ -24,26 +18,15 @@ class PageError(ValueError):
 
 async def to_markdown(body: bytes, charset: str | None) -> str:
     """The words of an HTML page, with its headings, lists, links and tables. Raises PageError."""
-    command = [sys.executable, "-m", "tools.core.pages", charset or ""]
-    pipe = asyncio.subprocess.PIPE
-    # It sees neither our environment, with its secrets, nor our output.
-    process = await asyncio.create_subprocess_exec(
-        *command, stdin=pipe, stdout=pipe, stderr=asyncio.subprocess.DEVNULL, cwd=_ROOT, env={}
-    )
     try:
-        text, _ = await process.communicate(body)
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    if process.returncode:
-        raise PageError("The page is too large or too tangled to be read.")
+        text = await apart.run("tools.core.pages", charset or "", body=body, seconds=CPU_SECONDS)
+    except apart.Unreadable:
+        raise PageError("The page is too large or too tangled to be read.") from None
     return text.decode()
 
 
 def main() -> None:
-    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    apart.limit(CPU_SECONDS)
     sys.stdout.buffer.write(_convert(sys.stdin.buffer.read(), sys.argv[1] or None).encode("utf-8", "replace"))
 
 

@@ -111,7 +111,8 @@ def _user_turn(message: Message) -> UserTurn:
 
 def file_note(file: File) -> str:
     """What is said of a file that the model cannot be given."""
-    return f"[attached file: {file.name or 'unnamed'} ({file.media_type})]"
+    note = f"[attached file: {file.name or 'unnamed'} ({file.media_type})]"
+    return f"{note}\n{file.text}\n[end of the attached file]" if file.text else note
 
 
 def split_data_url(url: str) -> tuple[str, str] | None:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from executor.core.errors import expired
 from executor.core.events import Failed, Finished, ModelEvent
-from executor.core.llms.parameters import Parameter, problems
+from executor.core.llms.parameters import IMAGES, Parameter, problems
 from executor.core.messages import Message, ToolSpec
 
 
@@ -42,12 +42,19 @@ class BaseLlm(abc.ABC):
     key_page: ClassVar[str] = ""
     #: A small model of the provider, with which a key is tested.
     test_model: ClassVar[str] = ""
+    #: Whether its models see pictures, as far as nothing else is set (`images`).
+    sees: ClassVar[bool] = False
     #: What an agent may set about it.
     PARAMETERS: ClassVar[tuple[Parameter, ...]] = ()
 
     def __init__(self, endpoint: Endpoint, **parameters: Any) -> None:
         self.endpoint = endpoint
         self.parameters = parameters
+
+    @property
+    def can_see(self) -> bool:
+        """Whether it is given pictures. Otherwise they are named to it in words."""
+        return bool(self.parameters.get(IMAGES.name, self.sees))
 
     @classmethod
     def check_parameters(cls, parameters: dict[str, Any]) -> list[str]:

@@ -44,6 +44,7 @@ _ID = re.compile(r"[A-Za-z0-9_-]+")
 class Claude(WireLlm):
     type: ClassVar[str] = "claude"
     label: ClassVar[str] = "Anthropic"
+    sees: ClassVar[bool] = True
     needs_key: ClassVar[bool] = True
     key_page: ClassVar[str] = "https://platform.claude.com/settings/keys"
     test_model: ClassVar[str] = "claude-haiku-5-5"

@@ -56,6 +56,7 @@ _CONFIG = "generationConfig"
 class Gemini(WireLlm):
     type: ClassVar[str] = "gemini"
     label: ClassVar[str] = "Google Gemini"
+    sees: ClassVar[bool] = True
     needs_key: ClassVar[bool] = True
     key_page: ClassVar[str] = "https://aistudio.google.com/apikey"
     test_model: ClassVar[str] = "gemini-3.5-flash-lite"

@@ -36,6 +36,7 @@ _ENCRYPTED_REASONING = "reasoning.encrypted_content"
 class Gpt(WireLlm):
     type: ClassVar[str] = "gpt"
     label: ClassVar[str] = "OpenAI"
+    sees: ClassVar[bool] = True
     needs_key: ClassVar[bool] = True
     key_page: ClassVar[str] = "https://platform.openai.com/api-keys"
     test_model: ClassVar[str] = "gpt-6-luna"

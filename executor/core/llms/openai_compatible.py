@@ -19,6 +19,7 @@ from executor.core.llms.base import Endpoint
 from executor.core.llms.parameters import (
     CONTEXT_WINDOW,
     IDLE_TIMEOUT,
+    IMAGES,
     MAX_TOKENS,
     RESPONSE_SCHEMA,
     Parameter,
@@ -46,6 +47,7 @@ class OpenAiCompatible(WireLlm):
         Parameter("stop", "words", "Words at which the answer ends."),
         extra("model", "messages", "tools", "stream", "stream_options"),
         CONTEXT_WINDOW,
+        IMAGES,
         IDLE_TIMEOUT,
     )
 

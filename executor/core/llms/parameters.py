@@ -106,6 +106,7 @@ CONTEXT_WINDOW = Parameter(
     low=1000,
     high=2**31,
 )
+IMAGES = Parameter("images", "flag", "Whether the model sees pictures. Otherwise it is told their names.")
 EXTRA = "extra"
 #: A JSON Schema that the answer must fit. Every adapter knows it, but only of a call: an agent has no such setting.
 RESPONSE_SCHEMA = "response_schema"
@@ -124,7 +125,7 @@ def extra(*reserved: str) -> Parameter:
 
 
 #: What is set about a model and is no field of a request.
-_UNSENT = (EXTRA, IDLE_TIMEOUT.name, CONTEXT_WINDOW.name)
+_UNSENT = (EXTRA, IDLE_TIMEOUT.name, CONTEXT_WINDOW.name, IMAGES.name)
 
 
 def sent(parameters: tuple[Parameter, ...], values: dict[str, Any], *but: str) -> dict[str, Any]:
