@@ -74,7 +74,11 @@ def in_words(result: Result, shown: Sequence[str]) -> str:
 
 def trimmed(error: CodeError) -> str:
     """A traceback without what lies in libraries: where in the code it began, and what went wrong."""
-    return cut(error.traceback.strip() or f"{error.name}: {error.value}", TRACEBACK)
+    parts = error.traceback.strip().split("\n\n")
+    own = [part for part in parts if not part.lstrip().startswith("File ")]
+    if left := len(parts) - len(own):
+        own.insert(-1, f"[… {left} frames in libraries are left out …]")
+    return cut("\n\n".join(own) or f"{error.name}: {error.value}", TRACEBACK)
 
 
 def cut(text: str, limit: int) -> str:

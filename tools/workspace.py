@@ -59,6 +59,7 @@ class Workspace:
     _closed: bool = False
     _unsaved: str = ""  # The call whose variables are not on the shelf yet.
     _lost: dict[str, str] = field(default_factory=dict)
+    _untold: dict[str, str] = field(default_factory=dict)  # What was lost before, which the model does not know yet.
     _known: set[str] = field(default_factory=set)  # Files that the sandbox has.
 
     def run(self, code: str, context: Context) -> str | Failure:
@@ -128,6 +129,7 @@ class Workspace:
         self._put_new(self._session, context)
         if before := self.shelf.state():
             state, lost = before
+            self._untold = lost
             report = self._session.load(state)
             if sentence := restored(report.kept, {**lost, **report.lost}):
                 context.note(sentence)
@@ -158,7 +160,9 @@ class Workspace:
             context.note(note)
 
     def _keep(self, session: Session, context: Context) -> None:
-        self._lost = session.save().lost
+        self._lost = self._untold | session.save().lost
+        if not self._closed:  # Else nobody reads what this call gave.
+            self._untold = {}
         self._unsaved = context.call_id
         if len(session.state_out() or b"") <= LARGE_STATE:
             self._keep_last()

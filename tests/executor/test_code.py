@@ -57,6 +57,22 @@ def test_variables_stay_from_cell_to_cell_and_in_the_next_message(solve: Any) ->
     assert cell.notes == ["Restored: x."]
 
 
+def test_large_tables_stay_as_well(solve: Any) -> None:
+    make = "import numpy as np, pandas as pd\ndf = pd.DataFrame({'n': np.arange(200_000), 'x': np.ones(200_000)})"
+    (cell,) = cells(solve("df.shape", previous=solve(make)))
+    assert cell.result.endswith("(200000, 2)")
+    assert "Not restored" not in cell.result
+
+
+def test_the_model_reads_where_its_own_code_went_wrong_and_the_person_everything(solve: Any) -> None:
+    (cell,) = cells(solve("import pandas as pd\npd.DataFrame({'a': [1]}).groupby('b').sum()"))
+    assert "frames in libraries are left out" in cell.result
+    assert cell.result.endswith("KeyError: 'b'")
+    assert "----> 2 pd.DataFrame" in cell.result
+    assert "/pandas/" not in cell.result
+    assert "/pandas/" in cell.output
+
+
 def test_what_could_not_be_kept_is_named(solve: Any) -> None:
     first = solve("import sqlite3\ncon = sqlite3.connect(':memory:')\nrows = 3")
     (cell,) = cells(solve("rows", previous=first))

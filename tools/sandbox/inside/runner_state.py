@@ -24,7 +24,7 @@ class Bounded(io.BytesIO):
         self._limit = limit
 
     def write(self, data):
-        if self.tell() + len(data) > self._limit:
+        if self.tell() + memoryview(data).nbytes > self._limit:  # Arrays come as they are, which have no length.
             raise TooLarge
         return super().write(data)
 
