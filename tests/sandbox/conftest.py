@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.sandbox.attacks import prepared
 from tools.sandbox.base import Limits
 from tools.sandbox.bwrap import Backend
 from tools.sandbox.session import BwrapSession
@@ -45,3 +46,11 @@ def open_session(backend: Backend) -> Iterator[Callable[..., BwrapSession]]:
 @pytest.fixture
 def session(open_session: Callable[..., BwrapSession]) -> BwrapSession:
     return open_session()
+
+
+@pytest.fixture(scope="module")
+def inside(backend: Backend) -> Iterator[BwrapSession]:
+    """One session for attempts that leave nothing behind."""
+    session = prepared(backend.open("test", Limits()))
+    yield session
+    session.close()

@@ -186,3 +186,11 @@ def test_variables_beyond_the_limit_are_named(open_session: Open) -> None:
 
     assert session.save().lost == {"large": "bytes, too large to keep"}
     assert session.save().kept == ("small",)
+
+
+def test_a_library_of_c_is_not_kept_because_reading_it_again_would_end_python(open_session: Open) -> None:
+    first, second = open_session(), open_session()
+    first.execute("import ctypes\nlibrary = ctypes.CDLL(None)\nx = 1")
+
+    assert first.save().lost == {"library": "ctypes.CDLL"}
+    assert second.load(first.state_out() or b"").kept == ("ctypes", "x")

@@ -46,6 +46,15 @@ class Reader:
         self._data += data
         return bool(data)
 
+    def discard(self) -> None:
+        """Forget the whole messages that are there. Raises Forged."""
+        before = -1
+        while before != len(self._data) and len(self._data) <= LARGEST_HEADER + LARGEST_PAYLOAD:
+            before = len(self._data)
+            self.read()
+        for _ in self.messages():
+            pass
+
     def messages(self) -> Iterator[tuple[dict[str, Any], bytes]]:
         """The whole ones among what was taken. Raises Forged."""
         while len(self._data) >= _HEADER.size:

@@ -179,11 +179,8 @@ class BwrapSession:
         call = _Call(self._number, time.monotonic() + wall, wall, streams)
         watch.resume(self._process)
         try:
-            self._process.control.settimeout(wall)
-            frames.send(self._process.control, {**request, "id": call.id}, payload)
+            self._send(call, request, payload)
             self._converse(call)
-        except OSError:  # Nobody reads at the other end.
-            self._die(call, "died", "Python ended.")
         except BaseException:
             self._die(call, "killed", "The session was ended.")
             raise
@@ -192,6 +189,13 @@ class BwrapSession:
         for stream in streams:
             stream.finish()
         return call
+
+    def _send(self, call: _Call, request: dict[str, Any], payload: bytes) -> None:
+        self._process.control.settimeout(call.wall)
+        try:
+            frames.send(self._process.control, {**request, "id": call.id}, payload)
+        except OSError:
+            self._die(call, "died", "Python did not take the request, and was ended.")
 
     def _converse(self, call: _Call) -> None:
         process = self._process
@@ -286,6 +290,8 @@ class BwrapSession:
 
     def _die(self, call: _Call, ended: Ending, note: str) -> None:
         if self.alive:
+            if self._is_closing:  # Which may first be seen as the end of Python.
+                ended, note = "killed", "The session was closed."
             call.ended = ended
             call.notes += [note, "All variables are lost; files in the workspace were kept."]
             self._over(note)
@@ -308,6 +314,11 @@ class BwrapSession:
         if ended := watch.pause(self._process):
             what = "One process" if ended == 1 else f"{ended} processes"
             call.notes.append(f"{what} that the code left running {'was' if ended == 1 else 'were'} ended.")
+        self._drain(call)
+        try:
+            self._reader.discard()  # Written before the next request, so no answer to it.
+        except frames.Forged as error:
+            self._die(call, "died", f"Python sent {error}, and was ended.")
         if reason := watch.exceeded(self._process, self._limits):
             self._die(call, "memory", f"{reason} Python was ended.")
 

@@ -92,7 +92,7 @@ def pause(process: Process) -> int:
     ended: set[int] = set()
     for _ in range(_ROUNDS):  # What forks faster than we look is stopped before it is ended.
         others = [other for other in tree(process.init) if other not in (process.init, process.runner)]
-        new = [other for other in others if not _is_zombie(other)]
+        new = [other for other in others if not is_zombie(other)]
         if not new:
             break
         for number in (signal.SIGSTOP, signal.SIGKILL):
@@ -117,7 +117,7 @@ def _signal(other: int, number: signal.Signals) -> None:
             os.close(handle)
 
 
-def _is_zombie(process: int) -> bool:
+def is_zombie(process: int) -> bool:
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
     except (OSError, IndexError):

@@ -42,7 +42,11 @@ def connects(address):
 
 
 def interfaces():
-    return [name for _, name in socket.if_nameindex() if name != "lo"]
+    try:
+        lines = open("/proc/net/dev").read().splitlines()[2:]
+    except OSError:
+        return []
+    return [line for line in lines if not line.strip().startswith("lo:")]
 
 
 def imports(name):

@@ -18,6 +18,16 @@ class TooLarge(Exception):
     pass
 
 
+class Pickler(cloudpickle.Pickler):
+    """Refuses what can be written, and ends Python when it is read again."""
+
+    def reducer_override(self, obj):
+        ctypes = sys.modules.get("ctypes")
+        if ctypes and isinstance(obj, (ctypes.CDLL, ctypes._CFuncPtr)):
+            raise pickle.PicklingError("a library of C cannot be kept")
+        return super().reducer_override(obj)
+
+
 class Bounded(io.BytesIO):
     def __init__(self, limit):
         super().__init__()
@@ -41,7 +51,7 @@ def save(shell, limit):
     lost = {}
     while True:
         file, pieces = Bounded(limit), []
-        pickler = cloudpickle.Pickler(file, protocol=5)
+        pickler = Pickler(file, protocol=5)
         for name, value in variables.items():
             if name in lost:
                 continue
