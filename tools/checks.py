@@ -1,5 +1,5 @@
-"""What is wrong with functions, FETCH_ALLOWED_HOSTS and MCP_COMMANDS, told by `manage.py check`. None of it ever keeps
-the site from starting."""
+"""What is wrong with functions, FETCH_ALLOWED_HOSTS, MCP_COMMANDS and the sandbox, told by `manage.py check`. None of
+it ever keeps the site from starting."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +11,8 @@ from django.core import checks
 from tools.core.hosts import AllowedHosts
 from tools.mcp.commands import problems
 from tools.registry import get_registry
+from tools.sandbox import get_backend
+from tools.sandbox.base import SandboxUnavailable
 
 IDS = {"module": "tools.W001", "duplicate": "tools.W002", "function": "tools.W003"}
 
@@ -34,6 +36,17 @@ def check_mcp_commands(app_configs: Sequence[AppConfig] | None = None, **kwargs:
         checks.Warning(f"MCP_COMMANDS: {problem}", hint="It is left out. See docs/operating.md.", id="tools.W005")
         for problem in problems()
     ]
+
+
+def check_sandbox(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """A warning where something is missing for running code. Whether the sandbox holds, workers and `doctor` try."""
+    if not settings.SANDBOX_BACKEND:
+        return []
+    try:
+        missing = getattr(get_backend(), "missing", lambda: None)()
+    except SandboxUnavailable as error:
+        missing = error
+    return [checks.Warning(missing.reason, hint=missing.hint, id="tools.W006")] if missing else []
 
 
 def host_warnings(setting: str, check_id: str) -> list[checks.CheckMessage]:

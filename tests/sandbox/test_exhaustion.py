@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,14 @@ def _tasks(session: BwrapSession) -> int:
         with suppress(OSError):  # It ended meanwhile.
             total += len(os.listdir(f"/proc/{process}/task"))
     return total
+
+
+def test_processes_that_the_kernel_does_not_count_are_counted(session: BwrapSession) -> None:
+    session._limits = replace(session._limits, processes=10)
+    result = session.execute(FORKS + "\ntime.sleep(5)")
+
+    assert (result.ended, result.alive) == ("memory", False)
+    assert "There were more than 10 processes." in result.notes[0]
 
 
 def test_nothing_goes_on_between_calls(session: BwrapSession) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from tests.sandbox.attacks import is_usable
 from tools import sandbox
+from tools.checks import check_sandbox
 from tools.sandbox import arguments
 from tools.sandbox.base import Availability, Limits, SandboxUnavailable
 from tools.sandbox.bwrap import Backend
@@ -110,6 +111,28 @@ def test_without_a_back_end_no_code_is_run(settings: Any) -> None:
         reason="The sandbox of this server is not set up.",
         hint="SANDBOX_BACKEND or SANDBOX_OPTIONS: No module named 'nowhere'.",
     )
+
+
+def test_the_check_of_django_names_what_is_missing(settings: Any, tmp_path: Path) -> None:
+    assert check_sandbox() == []
+    settings.SANDBOX_OPTIONS = {"site": str(tmp_path)}
+    (warning,) = check_sandbox()
+    assert (warning.id, warning.msg) == ("tools.W006", "The packages for running code are not installed.")
+
+    settings.SANDBOX_OPTIONS = {"colour": "red"}
+    assert "SANDBOX_OPTIONS: Backend.__init__() got an unexpected keyword" in str(check_sandbox()[0].hint)
+    settings.SANDBOX_BACKEND = ""
+    assert check_sandbox() == []
+
+
+def test_a_new_session_has_the_list_of_fonts(session: BwrapSession) -> None:
+    told = session.execute(
+        "import glob\nbefore = glob.glob('/tmp/home/mpl/fontlist*.json')\nimport matplotlib.font_manager\n"
+        "print(len(before), before == glob.glob('/tmp/home/mpl/fontlist*.json'))"
+    )
+
+    assert told.stdout == "1 True\n"
+    assert told.stderr == ""
 
 
 def test_the_limits_come_from_the_settings(settings: Any) -> None:

@@ -66,6 +66,14 @@ class Backend:
         ]
         return sorted(found, key=lambda package: package.name.lower())
 
+    def missing(self) -> SandboxUnavailable | None:
+        """What is not installed, without trying anything."""
+        try:
+            _ = self.place
+        except SandboxUnavailable as error:
+            return error
+        return None
+
     @cached_property
     def place(self) -> Place:
         """Raises SandboxUnavailable where something is not installed."""

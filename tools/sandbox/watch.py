@@ -12,6 +12,8 @@ from tools.sandbox.process import Process
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _ROUNDS = 20
+#: The first process and the runner, and some that ended and were not yet waited for.
+_OURS = 16
 
 
 def exceeded(process: Process, limits: Limits) -> str:
@@ -25,6 +27,8 @@ def exceeded(process: Process, limits: Limits) -> str:
     if sockets(process) > limits.sockets:
         return f"More than {limits.sockets} sockets were open."
     everybody = tree(process.init)
+    if len(everybody) > limits.processes + _OURS:  # The kernel holds this; older ones do not in user namespaces.
+        return f"There were more than {limits.processes} processes."
     if files + sum(map(_resident, everybody)) > limits.memory and files + memory(everybody) > limits.memory:
         return f"It used more than the {limits.memory // MIB} MB of memory that there are for programs and files."
     return ""

@@ -215,9 +215,8 @@ def prepare_folders():
     for folder in ("/tmp/home", "/tmp/home/mpl"):  # noqa: S108
         os.makedirs(folder, exist_ok=True)
     try:
-        for name in os.listdir("/sbx/mpl"):  # The list of fonts, which takes matplotlib half a second to make.
-            with open(f"/sbx/mpl/{name}", "rb") as source, open(f"/tmp/home/mpl/{name}", "wb") as copy:  # noqa: S108
-                copy.write(source.read())
+        for name in os.listdir("/sbx/mpl"):  # The list of fonts; see tools/sandbox/fonts.py.
+            os.symlink(f"/sbx/mpl/{name}", f"/tmp/home/mpl/{name}")  # noqa: S108
     except OSError:
         pass
     os.chdir("/workspace")
