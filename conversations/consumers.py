@@ -173,6 +173,9 @@ class LiveConsumer(AsyncWebsocketConsumer):
             for turn in turns:
                 await get_hub().follow(turn.task_id, self)
 
+    async def file_deleted(self, event: dict[str, Any]) -> None:
+        self.show(fragments.file_gone(event["file"]))
+
     async def conversation_seen(self, event: dict[str, Any]) -> None:
         """The person has looked at what was new in a conversation. Pages that show it have looked themselves."""
         conversation_id = UUID(event["conversation"])

@@ -24,7 +24,7 @@ from conversations.views import Request
 @never_cache
 def conversation_json(request: Request, conversation_id: UUID) -> StreamingHttpResponse:
     found = get_conversation(request.user, conversation_id)
-    return _sent(request, as_json(found), file_name(found, "json"), "application/json")
+    return sent(request, as_json(found), file_name(found, "json"), "application/json")
 
 
 @require_GET
@@ -32,24 +32,26 @@ def conversation_json(request: Request, conversation_id: UUID) -> StreamingHttpR
 @never_cache
 def conversation_markdown(request: Request, conversation_id: UUID) -> StreamingHttpResponse:
     found = get_conversation(request.user, conversation_id)
-    return _sent(request, as_markdown(found), file_name(found, "md"), "text/markdown; charset=utf-8")
+    return sent(request, as_markdown(found), file_name(found, "md"), "text/markdown; charset=utf-8")
 
 
 def file_name(conversation: Conversation, ending: str) -> str:
     return f"{slugify(conversation.title)[:60].strip('-') or 'conversation'}.{ending}"
 
 
-def _sent(request: Request, pieces: Iterator[str], name: str, media_type: str) -> StreamingHttpResponse:
+def sent(
+    request: Request, pieces: Iterator[str] | Iterator[bytes], name: str, media_type: str
+) -> StreamingHttpResponse:
     content = _one_by_one(pieces) if isinstance(request, ASGIRequest) else pieces
     response = StreamingHttpResponse(content, content_type=media_type)
     response["Content-Disposition"] = f'attachment; filename="{name}"'
     return response
 
 
-async def _one_by_one(pieces: Iterator[str]) -> AsyncIterator[str]:
+async def _one_by_one(pieces: Iterator[str] | Iterator[bytes]) -> AsyncIterator[str | bytes]:
     """On the request's own thread. (Django would make a list of them first.)"""
 
-    def following() -> str | None:
+    def following() -> str | bytes | None:
         return next(pieces, None)
 
     while (piece := await sync_to_async(following)()) is not None:

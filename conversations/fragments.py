@@ -199,6 +199,11 @@ def chip(file: Resource) -> str:
     return render_to_string("conversations/_chip.html", {"file": FileView.of(file)})
 
 
+def file_gone(pk: str) -> str:
+    """A file that was deleted, wherever a page shows it."""
+    return partial(f"[data-file='{pk}']", "delete", "")
+
+
 def chips_gone(ids: Sequence[str]) -> str:
     return "".join(partial(f"#chip-{pk}", "delete", "") for pk in ids if CHIP.fullmatch(pk))
 

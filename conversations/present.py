@@ -32,7 +32,7 @@ from executor.core.errors import LLM_ERROR_KINDS, GoingInCircles
 from executor.core.llms.factory import llm_class
 from executor.core.validation import ResponseInvalid
 from executor.credentials import KeyMissing, place
-from executor.files import references
+from executor.files import has_files, references
 from executor.history import whole
 from executor.models import Agent, Decision, Status, Step, Task
 from executor.states import State, state_of
@@ -199,8 +199,9 @@ class TaskView:
     open_blocks: SafeString
     open_block: SafeString
     files: tuple[FileView, ...]
-    #: The files that came with the person's words.
+    #: The files that came with the person's words and are there, and whether any came.
     sent: tuple[FileView, ...]
+    came_with_files: bool
     error: str
     error_hint: str
     stop_note: str
@@ -436,6 +437,7 @@ def task_view(
         open_block=text.open_html,
         files=tuple(file for files in by_call.values() for file in files),
         sent=sent,
+        came_with_files=has_files(task.input),
         error=first if failed else "",
         error_hint=second,
         stop_note=_stop_note(task, answer),

@@ -60,6 +60,8 @@ OWNED = {
     "file": "get",
     "delete_file": "post",
     "upload": "post",
+    "files": "get",
+    "files_zip": "get",
     "key_state": "get",
     "test_key": "post",
     "replace_key": "post",

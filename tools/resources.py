@@ -72,7 +72,7 @@ def store(
 def next_version(thread: UUID | None, name: str) -> int:
     if thread is None:
         return 1
-    same = Resource.objects.filter(thread=thread, name=name)
+    same = Resource.objects.filter(thread=thread, name=name).exclude(task_id=None)
     return (same.aggregate(last=Max("version"))["last"] or 0) + 1
 
 

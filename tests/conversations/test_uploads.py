@@ -75,7 +75,7 @@ def test_an_upload_is_a_draft_that_a_fresh_page_shows_until_it_is_sent(
     as_alice.post(reverse("send_new"), {"text": "How many?", "agent": "demo", "file": str(draft.pk)})
     turn = Turn.objects.get()
     draft.refresh_from_db()
-    assert (draft.task_id, draft.thread) == (turn.task_id, turn.conversation_id)
+    assert (draft.task_id, draft.thread, draft.version) == (turn.task_id, turn.conversation_id, 1)
     assert soup(as_alice.get(reverse("home"))).select_one(".chip") is None
     page = soup(as_alice.get(turn.conversation.get_absolute_url()))
     assert page.select_one(".chip") is None
@@ -94,6 +94,16 @@ def test_what_is_uploaded_in_one_conversation_is_not_attached_in_another(
     assert f"#chip-{file}" in sent.content.decode()
     assert second.turns.count() == 1
     assert soup(as_alice.get(second.get_absolute_url())).select_one(".chip") is None
+
+
+def test_a_second_file_of_the_same_name_is_its_next_version(
+    upload: Upload, alice: User, demo_turn: Turn, demo: Agent
+) -> None:
+    for version in (1, 2):
+        upload("cities.csv", CSV, demo_turn.conversation)
+        files = list(Resource.objects.filter(task_id=None))
+        actions.send(alice, demo, "And this?", demo_turn.conversation, files=files)
+        assert Resource.objects.get(pk=files[0].pk).version == version
 
 
 def test_nobody_sends_or_removes_the_file_of_somebody_else(
