@@ -6,13 +6,15 @@ from typing import Any
 
 from django.contrib import admin
 from django.http import HttpRequest
+from django.template.defaultfilters import filesizeformat
 
 from executor import accounts, money
 from executor.accounts import DayLimits
+from tools.resources import Quota
 from users.admin import LIMITS, UserAdmin
 from users.models import User
 
-_TOLD = ("in_force", "used_today")
+_TOLD = ("in_force", "used_today", "kept_files")
 
 admin.site.unregister(User)
 
@@ -38,6 +40,12 @@ class PersonAdmin(UserAdmin):
         tokens = "" if limits.tokens is None else f"{limits.tokens:,} tokens"
         cost = "" if limits.cost is None else money.dollars(limits.cost)
         return " · ".join(filter(None, (tokens, cost))) or "No limit."
+
+    @admin.display(description="files")
+    def kept_files(self, person: User) -> str:
+        quota = Quota.of(person)
+        allowed = "" if quota.allowed is None else f" of {filesizeformat(quota.allowed)}"
+        return f"{filesizeformat(quota.used)}{allowed}."
 
     @admin.display(description="used today")
     def used_today(self, person: User) -> str:

@@ -1,5 +1,5 @@
-"""What is wrong with functions, FETCH_ALLOWED_HOSTS, MCP_COMMANDS and the sandbox, told by `manage.py check`. None of
-it ever keeps the site from starting."""
+"""What is wrong with functions, FETCH_ALLOWED_HOSTS, MCP_COMMANDS, the sandbox and the storage of files, told by
+`manage.py check`. None of it ever keeps the site from starting."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,6 +7,9 @@ from typing import Any
 from django.apps import AppConfig
 from django.conf import settings
 from django.core import checks
+from django.core.exceptions import ImproperlyConfigured
+from django.core.files.storage import storages
+from django.core.files.storage.handler import InvalidStorageError
 
 from tools.core.hosts import AllowedHosts
 from tools.mcp.commands import problems
@@ -47,6 +50,16 @@ def check_sandbox(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any)
     except SandboxUnavailable as error:
         missing = error
     return [checks.Warning(missing.reason, hint=missing.hint, id="tools.W006")] if missing else []
+
+
+def check_storage(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """A warning where files cannot be kept, because there is no such storage."""
+    try:
+        storages["default"]
+    except (InvalidStorageError, ImproperlyConfigured, ImportError, TypeError) as error:
+        hint = "Files can neither be sent nor kept. See docs/files.md."
+        return [checks.Warning(f"FILES_STORAGE: {error}", hint=hint, id="tools.W007")]
+    return []
 
 
 def host_warnings(setting: str, check_id: str) -> list[checks.CheckMessage]:

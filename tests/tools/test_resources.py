@@ -10,14 +10,18 @@ from uuid import UUID, uuid4
 
 import pytest
 from django.contrib.auth.models import AnonymousUser
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
 from django.core.management import call_command
 from django.db import transaction
 from django.utils import timezone
 
 from tools import resources
+from tools.checks import check_storage
 from tools.core.context import NewFile
-from tools.models import Resource
+from tools.models import FOLDER, Resource
 from tools.serving import resource_response
+from tools.uploads import take_in
 
 pytestmark = pytest.mark.django_db
 
@@ -192,3 +196,45 @@ def test_the_command_says_what_it_does(alice: Any, living_tasks: set[UUID], caps
     call_command("clean_resources")
     assert capsys.readouterr().out == "Deleted 1 resources and 0 files without one, 4 bytes.\n"
     assert not Resource.objects.exists()
+
+
+def test_drafts_that_were_never_sent_are_cleaned(alice: Any, media: Path, living_tasks: set[UUID]) -> None:
+    old, young = (take_in(alice, None, f"{name}.txt", [b"x"]) for name in ("old", "young"))
+    Resource.objects.filter(pk=old.pk).update(created_at=timezone.now() - timedelta(days=8))
+    assert resources.clean() == resources.Cleaned(resources=1, orphans=0, bytes=1)
+    assert Resource.objects.get() == young
+    assert [path.name for path in files(media)] == [young.id.hex]
+
+
+def test_any_storage_of_django_serves(alice: Any, settings: Any, media: Path, living_tasks: set[UUID]) -> None:
+    settings.STORAGES = {
+        **settings.STORAGES,
+        "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"},
+    }
+    resource = keep(alice, days_old=31)
+    stray = default_storage.save(f"{FOLDER}/ab/stray", ContentFile(b"1234567"))
+    default_storage._resolve(stray).modified_time = timezone.now() - timedelta(hours=2)  # type: ignore[attr-defined]
+    assert resource_response(resource).content == b"\x89PNG"
+    assert files(media) == []
+    assert resources.clean() == resources.Cleaned(resources=1, orphans=1, bytes=11)
+    assert not default_storage.exists(str(resource.file.name))
+    assert not default_storage.exists(stray)
+
+
+def test_a_storage_that_does_not_exist_is_told(settings: Any) -> None:
+    assert check_storage() == []
+    settings.STORAGES = {**settings.STORAGES, "default": {"BACKEND": "storages.backends.s4.S4Storage"}}
+    [warning] = check_storage()
+    assert "Could not find backend 'storages.backends.s4.S4Storage'" in warning.msg
+
+
+def test_who_keeps_as_much_as_they_may_is_told_what_was_not_kept(alice: Any, settings: Any) -> None:
+    settings.FILES_MB = 1
+    keep(alice, NewFile("large.bin", bytes(1024**2 - 100), "application/octet-stream"))
+    new = [NewFile("a.txt", bytes(60), "text/plain"), NewFile("b.txt", bytes(60), "text/plain")]
+    assert resources.fitting(alice, new) == (
+        new[:1],
+        "Not kept, as your files take as much as they may: b.txt.",
+    )
+    settings.FILES_MB = None
+    assert resources.fitting(alice, new) == (new, "")

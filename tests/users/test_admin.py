@@ -93,6 +93,10 @@ class TestAnAdministrator:
         shown = client.get(page).content.decode()
         assert "50,000 tokens · $0.00" in shown
         assert "1.2k tokens · $0.03 Held back for what is being asked: 300 tokens" in shown
+        assert "0\xa0bytes of 1.0\xa0GB." in shown
+        assert change(client, alice, max_files_mb="3").status_code == 302
+        alice.refresh_from_db()
+        assert alice.bytes_of_files == 3 * 1024**2
 
     def test_edits_a_person(self, client: Client, alice: User) -> None:
         assert client.get(reverse("admin:users_user_change", args=[alice.pk])).status_code == 200

@@ -9,7 +9,7 @@ from tools.resources import clean
 
 
 class Command(BaseCommand):
-    help = "Delete resources older than RESOURCE_DAYS whose task is gone, and stored files that belong to no resource."
+    help = "Delete files that no task or message needs any more (see docs/files.md), and stored ones without a row."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--dry-run", action="store_true", help="say what would be deleted, and delete nothing")
