@@ -93,7 +93,11 @@ def table(html: str) -> list[list[str]]:
     """The rows of the first table in a piece of HTML that nobody trusts: text only. Empty if there is none."""
     parser = _Table()
     parser.feed(html[:2_000_000])
-    return parser.rows if len(parser.rows) > 1 else []
+    rows = parser.rows
+    # pandas gives the name of an index a row of its own.
+    if len(rows) > 2 and all(rows[:2]) and not rows[0][0] and rows[1][0] and not any(rows[1][1:]):
+        rows[0][0] = rows.pop(1)[0]
+    return rows if len(rows) > 1 else []
 
 
 class _Table(HTMLParser):

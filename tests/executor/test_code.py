@@ -16,6 +16,7 @@ from executor.run import Interruption, Run
 from tests.executor.conftest import MakeScript, MakeTask, claimed, taken_over
 from tests.executor.scripted import call, say
 from tests.executor.test_run import execute
+from tools.code_result import table
 from tools.core.context import NewFile
 from tools.models import Resource
 from tools.resources import store
@@ -191,3 +192,22 @@ def test_a_cell_that_was_cut_off_by_the_death_of_its_worker_is_run_again_with_th
     _, cell = cells(task)
     assert (cell.attempt, cell.result) == (2, "[Restored: n.]\nbegun\n2")
     assert KeptVariables.objects.latest("seq").seq == cell.seq
+
+
+@pytest.mark.parametrize(
+    ("html", "rows"),
+    [
+        ("<table><tr><th></th><th>n</th></tr><tr><td>0</td><td>1</td></tr></table>", [["", "n"], ["0", "1"]]),
+        (
+            "<table><tr><th></th><th>n</th></tr><tr><th>town</th><th></th></tr><tr><th>Riga</th><td>1</td></tr></table>",
+            [["town", "n"], ["Riga", "1"]],
+        ),
+        ("<table><tr></tr><tr><td>1</td></tr><tr><td>2</td></tr></table>", [[], ["1"], ["2"]]),
+        ("<table><tr><td>alone</td></tr></table>", []),
+        ("<p>no table</p>", []),
+        ("<td>x</td></table><tr><td>late</td></tr>", []),
+        ("<table><tr><td><script>alert(1)</script></td></tr><tr><td>&lt;b&gt;</td></tr>", [["alert(1)"], ["<b>"]]),
+    ],
+)
+def test_the_rows_of_a_table_are_text(html: str, rows: list[list[str]]) -> None:
+    assert table(html) == rows
