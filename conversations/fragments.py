@@ -6,7 +6,7 @@ import itertools
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -185,6 +185,10 @@ def edit_error(turn: Turn, sentence: str) -> str:
     return partial(f"#edit-error-{turn.pk}", "innerHTML", escape(sentence))
 
 
+def cell_error(step: Step, sentence: str) -> str:
+    return partial(f"#cell-error-{step.task_id}-{step.seq}", "innerHTML", escape(sentence))
+
+
 def composer_error(sentence: str) -> str:
     return partial("#composer-error", "innerHTML", escape(sentence))
 
@@ -308,8 +312,10 @@ def _steps_changed(before: TaskView, after: TaskView) -> Iterator[str]:
     changed = ""
     if after.steps is not before.steps:  # They are the same ones as long as only words come.
         known = {step.seq: step for step in before.steps}
-        new = (step for step in after.steps if known.get(step.seq) is not step)
-        changed = "".join(_step(step) for step in new if known.get(step.seq) != step)
+        differ = [step for step in after.steps if known.get(step.seq) is not step and known.get(step.seq) != step]
+        said = {step.seq: _output_added(known.get(step.seq), step) for step in differ}
+        yield from filter(None, said.values())
+        changed = "".join(_step(step) for step in differ if not said[step.seq])
         if (changed and not before.steps) or known.keys() - {step.seq for step in after.steps}:
             # The list appears, or something in it vanished (half an answer that is asked for again).
             yield partial(f"#work-{after.id}", "outerMorph", _render_task("_work", after))
@@ -318,6 +324,18 @@ def _steps_changed(before: TaskView, after: TaskView) -> Iterator[str]:
         yield partial(f"#steps-{after.id}", "upsert", changed)
     if _summed_up(before) != _summed_up(after):
         yield partial(f"#summary-{after.id}", "outerMorph", _render_task("_summary", after))
+
+
+def _output_added(before: StepView | None, after: StepView) -> str:
+    """What a call said since then, if nothing else is new; "" otherwise."""
+    if before is None or not before.output or not after.output.startswith(before.output):
+        return ""
+    cell = after.cell and before.cell and replace(before.cell, printed=after.cell.printed)
+    if replace(before, output=after.output, cell=cell) != after:
+        return ""
+    added = after.output[len(before.output) :]
+    # Of a piece that is nothing but white space, htmx puts in nothing.
+    return partial(f"#output-{after.id}", "beforeend", escape(added)) if added.strip() else ""
 
 
 def _summed_up(task: TaskView) -> object:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from html import escape
 from typing import Any
 
@@ -63,6 +64,13 @@ _formatter = HtmlFormatter(nowrap=True)
 def render(text: str) -> SafeString:
     """The whole of `text`, which is finished."""
     return _sanitise(_markdown.render(_harmless(text)))
+
+
+@lru_cache(maxsize=256)  # A page that is watched shows the same code at each look.
+def code_html(code: str, language: str) -> SafeString:
+    """A block of code as in an answer, which can be scrolled by keyboard."""
+    html = _sanitise(_code_block(language, _highlighted(_harmless(code), language)))
+    return mark_safe(html.replace("<pre ", '<pre tabindex="0" ', 1).strip())  # noqa: S308  (sanitised just above)
 
 
 def plain(text: str) -> str:

@@ -20,6 +20,7 @@ from django.utils.text import slugify
 from conversations import sub_tasks, words
 from conversations.branches import Variants
 from conversations.cards import DecisionView, decision_views
+from conversations.code_cells import CellView, cell_view, edit_view, run_all_url
 from conversations.declared import FRAMES, DeclaredView, declared_view
 from conversations.markdown import BlockStream, render
 from conversations.models import Turn
@@ -111,6 +112,8 @@ class StepView:
     #: What it said while it ran, and sentences beside the result.
     output: str
     notes: tuple[str, ...]
+    #: What is shown in place of arguments and output where it ran code.
+    cell: CellView | None
     text: SafeString
     reasoning: SafeString
     use: str
@@ -153,6 +156,7 @@ class StepView:
             files=tuple(files),
             output=step.output,
             notes=tuple(step.notes),
+            cell=cell_view(step),
             text=render(step.text) if text and step.text and step.kind not in _SAID else SafeString(""),
             reasoning=render(step.reasoning) if step.reasoning else SafeString(""),
             use=step_use(step).line,
@@ -202,6 +206,8 @@ class TaskView:
     #: The files that came with the person's words and are there, and whether any came.
     sent: tuple[FileView, ...]
     came_with_files: bool
+    #: Where all code that it ran is run again; "" where that is not offered.
+    run_all_url: str
     error: str
     error_hint: str
     stop_note: str
@@ -407,6 +413,7 @@ def task_view(
         for step in listed
         if is_whole
     }
+    views = _with_cells(task, steps, views)
     if task.status == Status.AWAITING:
         state = sub_tasks.state_while([below for view in views.values() for below in view.tasks], state)
     declared = declared_view(task, steps, state, views, whole=is_whole)
@@ -438,6 +445,7 @@ def task_view(
         files=tuple(file for files in by_call.values() for file in files),
         sent=sent,
         came_with_files=has_files(task.input),
+        run_all_url=run_all_url(task, steps),
         error=first if failed else "",
         error_hint=second,
         stop_note=_stop_note(task, answer),
@@ -455,6 +463,21 @@ def task_view(
         model=_model(config["model"], own),
         started_at=task.started_at,
     )
+
+
+def _with_cells(task: Task, steps: Sequence[Step], views: dict[int, StepView]) -> dict[int, StepView]:
+    """While it is at work, cells that run and the last one are open; when it is over, each can be run again."""
+    cells = {seq: view.cell for seq, view in views.items() if view.cell is not None}
+    if not cells:
+        return views
+    by_seq = {step.seq: step for step in steps}
+    changed = {}
+    for seq, cell in cells.items():
+        is_open = task.is_active and (seq == max(cells) or views[seq].status == Step.Status.STARTED)
+        edit = None if task.is_active else edit_view(task, by_seq[seq], steps)
+        if (cell.is_open, cell.edit) != (is_open, edit):
+            changed[seq] = replace(views[seq], cell=replace(cell, is_open=is_open, edit=edit))
+    return views | changed
 
 
 def shows_steps(task: Task) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -11,11 +12,12 @@ from django.shortcuts import render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
-from conversations import branches
+from conversations import branches, fragments
 from conversations.access import get_task, get_turn
 from conversations.again import Typed
 from conversations.branch_views import refused, shown
 from conversations.cards import read_arguments, read_object
+from conversations.code_cells import all_again, edited
 from conversations.document import document, written
 from conversations.models import Turn
 from conversations.outputs import code_of, read_output
@@ -48,26 +50,41 @@ def task_json(request: Request, task_id: UUID) -> HttpResponse:
 @require_POST
 @login_required
 def fork(request: Request, task_id: UUID, seq: int) -> HttpResponse:
-    """Go on from a step: `what` is "arguments", "result" or "output" if that is changed."""
+    """Go on from a step: `what` is "arguments", "result" or "output" if that is changed, "code" if that of a cell is,
+    and "all" if all cells run again."""
     turn = get_turn(request.user, task_id)
-    step = next((step for step in steps_of(turn.task) if step.seq == seq), None)
+    steps = steps_of(turn.task)
+    step = next((step for step in steps if step.seq == seq), None)
     data = {name: str(value).replace("\x00", "\ufffd") for name, value in request.POST.items()}
     what = data.get("what", "")
     try:
-        made = branches.fork(turn, seq, **(_changes(turn.task, step, what, data) if step else {}))
+        made = branches.fork(turn, seq, **(_changes(turn.task, step, steps, what, data) if step else {}))
     except (NotNow, StillAtWork) as why:
-        if what and not turn.task.is_active:
-            return _page(request, turn.task, Typed(seq, what, str(why), data))
+        if step and what and what != "all" and not turn.task.is_active:
+            return _not_taken(request, turn, step, Typed(seq, what, str(why), data))
         return refused(request, turn, str(why))
     except WrongAnswer as error:
         if step is None or not can_go_on_from(turn.task, step):
             raise Http404("There is no such step.") from error
-        return _page(request, turn.task, Typed(seq, what, str(error), data))
+        if what == "all":
+            return refused(request, turn, str(error))
+        return _not_taken(request, turn, step, Typed(seq, what, str(error), data))
     return shown(request, made)
 
 
-def _changes(task: Task, step: Step, what: str, data: dict[str, str]) -> dict[str, Any]:
+def _not_taken(request: Request, turn: Turn, step: Step, typed: Typed) -> HttpResponse:
+    """What was typed stays where it is: in the cell, or in the form on this page."""
+    if request.htmx:
+        return HttpResponse(fragments.cell_error(step, typed.problem), status=422)
+    return _page(request, turn.task, typed)
+
+
+def _changes(task: Task, step: Step, steps: Sequence[Step], what: str, data: dict[str, str]) -> dict[str, Any]:
     match what:
+        case "code":
+            return {"arguments": edited(step, steps, data)}
+        case "all":
+            return {"arguments": all_again(step, steps)}
         case "arguments" if "arguments" in data:
             return {"arguments": read_object(data["arguments"])}
         case "arguments":

@@ -9,10 +9,12 @@ from django.urls import reverse
 from conversations import words
 from conversations.again import AgainView, Typed, again_view
 from conversations.cards import DecidedView, what_was_decided
+from conversations.code_cells import edit_view
 from conversations.models import Turn
 from conversations.outputs import code_of
 from conversations.present import FileView, StepView
 from conversations.record import Record
+from executor.core.executor import TaskExecutor
 from executor.forks import can_go_on_from
 from executor.models import Step
 
@@ -34,16 +36,26 @@ def timeline(record: Record, turn: Turn | None, typed: Typed | None = None) -> l
     code = code_of(record.task) if can_go_on else None
     return [
         LineView(
-            step=_step(record, step),
+            step=_with_edit(_step(record, step), record, step, typed) if can_go_on else _step(record, step),
             change=_change(record, step),
             base_url=_base_url(step) if step.task_id != record.task.pk else "",
             decisions=tuple(what_was_decided(decision) for decision in record.decisions.get(step.pk, ())),
-            again=again_view(record.task, step, record.steps, code, typed)
-            if can_go_on and can_go_on_from(record.task, step)
-            else None,
+            again=_again(record, step, code, typed) if can_go_on and can_go_on_from(record.task, step) else None,
         )
         for step in record.steps
     ]
+
+
+def _again(record: Record, step: Step, code: type[TaskExecutor] | None, typed: Typed | None) -> AgainView:
+    again = again_view(record.task, step, record.steps, code, typed)
+    # A cell has a form of its own for its code.
+    return replace(again, arguments=None) if edit_view(record.task, step, record.steps) else again
+
+
+def _with_edit(view: StepView, record: Record, step: Step, typed: Typed | None) -> StepView:
+    if view.cell is None:
+        return view
+    return replace(view, cell=replace(view.cell, edit=edit_view(record.task, step, record.steps, typed)))
 
 
 def _step(record: Record, step: Step) -> StepView:
