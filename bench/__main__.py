@@ -1,7 +1,7 @@
 """`make bench`: a real site under load, and the floor beside it. Prints tables and writes docs/performance.md.
 
-`make bench ARGS=sdks` measures only what the SDKs weigh, `ARGS=turns` only what a message costs in a long conversation;
-they leave the other tables there as they are.
+`make bench ARGS=sdks` measures only what the SDKs weigh, `ARGS=turns` only what a message costs in a long conversation,
+`ARGS=sandbox` only what running code costs; they leave the other tables there as they are.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 
 import httpx2
 
-from bench import sdks, turns
+from bench import sandbox, sdks, turns
 from bench.floor import task
 from bench.processes import cpu_seconds, memory_mb
 from bench.rows import Row, table
@@ -44,8 +44,11 @@ ARRIVING, WITHIN = 100, 2.0
 
 
 def main(arguments: Sequence[str]) -> None:
-    if arguments not in ([], ["sdks"], ["turns"]):
-        sys.exit("Measure everything, or only one of: sdks, turns.")
+    if arguments not in ([], ["sdks"], ["turns"], ["sandbox"]):
+        sys.exit("Measure everything, or only one of: sdks, turns, sandbox.")
+    if arguments == ["sandbox"]:
+        report(code())
+        return
     long = {} if arguments == ["sdks"] else {"TURNS": table(turns.measure(), "Everything that was said")}
     if arguments == ["turns"]:
         report(long)
@@ -78,7 +81,7 @@ def main(arguments: Sequence[str]) -> None:
     finally:
         model_server.terminate()
         model_server.wait()
-    report({"TABLE": table(rows, "Floor: bare SDK"), **weights, **long})
+    report({"TABLE": table(rows, "Floor: bare SDK"), **weights, **long, **code()})
 
 
 def sessions(site: Site, count: int) -> list[str]:
@@ -275,6 +278,10 @@ def report(tables: Mapping[str, str]) -> None:
             text = text.replace(f"%{name}%", value)
         found.append(text)
     page.write_text("\n\n".join(filter(None, found)) + "\n")
+
+
+def code() -> dict[str, str]:
+    return {"SANDBOX": table(sandbox.measure(), "Prototype of the design")}
 
 
 def sections(text: str) -> dict[str, str]:

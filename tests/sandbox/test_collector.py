@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from tests.sandbox.attacks import prepared, say
 from tools.sandbox.base import MIB
+from tools.sandbox.collector import folder_for_copies
 from tools.sandbox.session import BwrapSession
 
 Open = Callable[..., BwrapSession]
@@ -137,6 +139,19 @@ def test_a_file_that_becomes_a_link_at_every_moment_is_never_followed(session: B
     for _ in range(30):
         for file in session.execute("import time; time.sleep(0.01)").files:
             assert file.path.read_text() in ("", "mine")
+
+
+def test_copies_that_a_killed_worker_left_are_thrown_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    dead, alive, young = (tmp_path / f"agentsite-run-{number}-x" for number in (2**22 + 1, os.getpid(), 2**22 + 2))
+    for folder in (dead, alive, young):
+        folder.mkdir()
+        (folder / "1").write_text("a copy")
+    for folder in (dead, alive):
+        os.utime(folder, (0, 0))
+
+    assert folder_for_copies().parent == tmp_path
+    assert [folder.exists() for folder in (dead, alive, young)] == [False, True, True]
 
 
 def test_only_files_of_the_code_itself_are_taken(session: BwrapSession) -> None:

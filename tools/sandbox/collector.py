@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import stat
+import tempfile
+import time
 import unicodedata
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +25,8 @@ DEEPEST = 8
 LONGEST_PART, LONGEST_NAME = 120, 200
 _CHUNK = MIB
 _NOTES = 8
+_PREFIX = "agentsite-run-"
+_OLD = 3600.0
 
 #: What tells that a file is the one that it was: number, size, and when it and its entry last changed.
 _Mark = tuple[int, int, int, int]
@@ -154,6 +159,17 @@ class Collector:
     def _forget_copies(self) -> None:
         for file in self.into.iterdir():
             file.unlink()
+
+
+def folder_for_copies() -> Path:
+    """A private one. Those of workers that were killed are thrown away after a while."""
+    for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with suppress(OSError, IndexError, ValueError):
+            status = left.stat()
+            is_old = status.st_uid == os.geteuid() and time.time() - status.st_mtime > _OLD
+            if is_old and not Path("/proc", left.name.split("-")[2]).exists():
+                shutil.rmtree(left, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
 
 
 def is_plain(part: str) -> bool:

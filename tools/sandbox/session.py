@@ -8,12 +8,10 @@ import os
 import selectors
 import shutil
 import signal
-import tempfile
 import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from tools.sandbox import frames, watch
@@ -29,7 +27,7 @@ from tools.sandbox.base import (
     SessionOver,
     StateReport,
 )
-from tools.sandbox.collector import Collector, is_plain
+from tools.sandbox.collector import Collector, folder_for_copies, is_plain
 from tools.sandbox.process import Process
 from tools.sandbox.streams import Stream, plain
 
@@ -77,7 +75,7 @@ class BwrapSession:
         self._is_closed = False
         self._blob: bytes | None = None
         self._wake, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._folder = Path(tempfile.mkdtemp(prefix="agentsite-run-"))
+        self._folder = folder_for_copies()
         self._collector = Collector(process.folders["workspace"], process.user, limits, self._folder)
         for pipe in (process.bwrap.stdout, process.bwrap.stderr):
             assert pipe is not None
