@@ -38,13 +38,23 @@ def turn(told: Doc) -> str:
     pieces = [f"---\n\n## {told['position']}. You · {_when(told['created_at'])}"]
     if not told["shown"]:
         pieces.append("*Another variant, which the page does not show.*")
-    pieces += [_quoted(told["text"]), *_task(answer, f"### {_line(answer['task']['agent']['title'])}")]
+    pieces += [
+        _quoted(told["text"]),
+        _attached(answer["task"]),
+        *_task(answer, f"### {_line(answer['task']['agent']['title'])}"),
+    ]
     for given in told["below"]:
         task = given["task"]
         name = f" “{_line(task['parent']['name'])}”" if task["parent"] else ""
         pieces.append(f"### Given to another agent{name}: {_line(task['agent']['title'])}")
         pieces += [_quoted(_input(task)), *_task(given, "#### What it did")]
     return "\n" + "\n\n".join(filter(None, pieces)) + "\n"
+
+
+def _attached(task: Doc) -> str:
+    """What came with the words."""
+    names = [_line(part["name"]) for part in task["input"]["parts"] if part["type"] == "file"]
+    return f"Attached: {', '.join(names)}" if names else ""
 
 
 def _task(told: Doc, heading: str) -> Iterator[str]:

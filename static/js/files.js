@@ -60,6 +60,7 @@ function send(entry) {
 function settle(entry, { status, responseText, responseURL }) {
   if (status === 422) return refuse(entry, responseText);
   if (status === 200 && !new URL(responseURL).pathname.endsWith("/upload/")) return refuse(entry, "You are logged out. Log in again, then attach it once more.");
+  if (status === 413) return refuse(entry, `“${entry.file.name}” is larger than this site takes.`);
   if (status === 403) return refuse(entry, "Your log-in has changed. Reload the page, then attach it again.");
   if (status !== 200) return refuse(entry, "It could not be taken. Attach it again.");
   const holder = document.createElement("template");

@@ -48,7 +48,7 @@ def begin(tab: Tab) -> Tab:
     return tab
 
 
-def test_what_is_attached_survives_a_reload_and_goes_with_the_message(tab: Tab) -> None:
+def test_what_is_attached_survives_a_reload_and_goes_with_the_message(tab: Tab, model_server: ModelServer) -> None:
     begin(tab)
     choose(tab, ("cities.csv", CSV), ("note.txt", b"Hello"))
     expect(tab.find("#chips input[name=file]")).to_have_count(2)
@@ -62,6 +62,9 @@ def test_what_is_attached_survives_a_reload_and_goes_with_the_message(tab: Tab) 
     expect(tab.find("#chips .chip")).to_have_count(0)
     tab.wait_until_over()
     expect(tab.find("#turns .sent").last).to_contain_text("cities.csv")
+    [question] = [request for request in model_server.asked if "How many cities?" in str(request.body)]
+    told = question.body["messages"][-1]["content"]
+    assert "[attached file: cities.csv (text/csv)]\n39 bytes. A table with 2 rows" in told
     live = tab.outline()
     tab.reload()
     assert live == tab.outline(), difference(live, tab.outline())

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from io import BytesIO
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+from django.apps import apps
 from django.core.files.storage import default_storage
 from django.http import HttpResponse
 from django.test import Client
@@ -294,3 +296,19 @@ def test_files_go_with_their_conversation(
         for folder in default_storage.listdir(FOLDER)[0]
         for name in default_storage.listdir(f"{FOLDER}/{folder}")[1]
     ] == [kept.file.name]
+
+
+def test_an_export_names_the_files(as_alice: Client, upload: Upload, alice: User, demo: Agent) -> None:
+    upload("cities.csv", CSV)
+    turn = actions.send(alice, demo, "How many?", files=list(Resource.objects.all()))
+    answer(turn.task, "Two.")
+    export = as_alice.get(reverse("conversation_markdown", args=[turn.conversation_id]))
+    assert "> How many?\n\nAttached: cities.csv" in b"".join(export).decode()
+
+
+def test_files_from_before_learn_their_conversation(upload: Upload, alice: User, demo: Agent) -> None:
+    upload("cities.csv", CSV)
+    turn = actions.send(alice, demo, "How many?", files=list(Resource.objects.all()))
+    Resource.objects.update(thread=None)
+    import_module("conversations.migrations.0004_threads_of_files").tell(apps, None)
+    assert Resource.objects.get().thread == turn.conversation_id
