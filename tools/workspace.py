@@ -111,30 +111,36 @@ class Workspace:
 
     def _open(self, context: Context) -> tuple[Session, list[str]]:
         """The session, and what the model is to know of one that has just begun."""
-        from tools.sandbox.base import SandboxUnavailable
-
         if self._session is not None and self._session.alive:
             self._put_new(self._session, context)
             return self._session, []
+        session, said = self._begin(context), []
+        if before := self.shelf.state():
+            state, lost = before
+            self._untold = lost
+            report = session.load(state)
+            if not session.alive:  # Reading them ended Python, and would again each time.
+                session = self._begin(context)
+            if sentence := restored(report.kept, {**lost, **report.lost}):
+                context.note(sentence)
+                said.append(f"[{sentence}]")
+        return session, said
+
+    def _begin(self, context: Context) -> Session:
+        """A session with the files, in the place of the one that there may be."""
+        from tools.sandbox.base import SandboxUnavailable
+
         self._let_go()
         if not AT_ONCE.acquire(timeout=WAIT):
             raise SandboxUnavailable("All Python sessions of this server are in use. Try again in a minute.")
         try:
-            self._session = get_backend().open(self.key, get_limits())
+            self._session = session = get_backend().open(self.key, get_limits())
         except BaseException:
             AT_ONCE.release()
             raise
-        said = []
         self._known.clear()
-        self._put_new(self._session, context)
-        if before := self.shelf.state():
-            state, lost = before
-            self._untold = lost
-            report = self._session.load(state)
-            if sentence := restored(report.kept, {**lost, **report.lost}):
-                context.note(sentence)
-                said.append(f"[{sentence}]")
-        return self._session, said
+        self._put_new(session, context)
+        return session
 
     def _put_new(self, session: Session, context: Context) -> None:
         """The files that it does not have yet."""

@@ -123,7 +123,7 @@ class BwrapSession:
         with self._calls:
             call = self._ask({"op": "save"}, STATE_SECONDS)
             if failed := self._failed(call):
-                return StateReport(lost={"*": failed})
+                return StateReport(lost={"all variables": failed})
             self._blob = call.payload
             return _report(call.answer)
 
@@ -134,7 +134,7 @@ class BwrapSession:
         with self._calls:
             call = self._ask({"op": "load"}, STATE_SECONDS, blob)
             if failed := self._failed(call):
-                return StateReport(lost={"*": failed})
+                return StateReport(lost={"all variables": failed})
             return _report(call.answer)
 
     def interrupt(self) -> None:
