@@ -19,7 +19,9 @@ from tests.executor.test_run import execute
 from tools.code_result import table
 from tools.core.context import NewFile
 from tools.models import Resource
+from tools.registry import get_registry
 from tools.resources import store
+from tools.sandbox import get_backend
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("redis_server")]
 
@@ -211,3 +213,13 @@ def test_a_cell_that_was_cut_off_by_the_death_of_its_worker_is_run_again_with_th
 )
 def test_the_rows_of_a_table_are_text(html: str, rows: list[list[str]]) -> None:
     assert table(html) == rows
+
+
+def test_the_model_is_told_what_it_can_import(solve: Any) -> None:
+    described = get_registry().functions["run_python"].description
+    assert "It can import Python's own library, matplotlib, numpy," in described
+    names = [package.name for package in get_backend().packages()]
+    assert all(name in described for name in names)
+    imported = {"openpyxl": "openpyxl", "pillow": "PIL"}
+    (cell,) = cells(solve("import " + ", ".join(imported.get(name, name) for name in names)))
+    assert cell.status == Step.Status.DONE
