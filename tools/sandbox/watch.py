@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from tools.sandbox.base import MIB, Limits
 from tools.sandbox.process import Process
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-_ROUNDS = 20
+#: Seconds that stopping and ending may take, on a busy machine, and between two looks.
+_PATIENCE, _MOMENT = 5.0, 0.001
 #: The first process and the runner, and some that ended and were not yet waited for.
 _OURS = 16
 
@@ -93,17 +95,28 @@ def sockets(process: Process) -> int:
 def pause(process: Process) -> int:
     """Stop the runner, and end everything else that the last call left behind. Returns how many processes that were."""
     process.signal(signal.SIGSTOP)
-    ended: set[int] = set()
-    for _ in range(_ROUNDS):  # What forks faster than we look is stopped before it is ended.
-        others = [other for other in tree(process.init) if other not in (process.init, process.runner)]
-        new = [other for other in others if not is_zombie(other)]
-        if not new:
+    until = time.monotonic() + _PATIENCE
+    # First all are stopped and then they are ended: what is ended makes room for what forks faster than we look.
+    while time.monotonic() < until and (moving := _others(process, "TtZX")):
+        for other in moving:
+            _signal(other, signal.SIGSTOP)
+        time.sleep(_MOMENT)
+    left = _others(process, "ZX")
+    for other in left:
+        _signal(other, signal.SIGKILL)
+    # What is not quite gone would count as one of the processes of the next call.
+    while _others(process, "ZX"):
+        if time.monotonic() > until:
+            process.kill()
             break
-        for number in (signal.SIGSTOP, signal.SIGKILL):
-            for other in new:
-                _signal(other, number)
-        ended.update(new)
-    return len(ended)
+        time.sleep(_MOMENT)
+    return len(left)
+
+
+def _others(process: Process, but_not: str) -> list[int]:
+    """Besides the first process and the runner, those in none of these states."""
+    ours = (process.init, process.runner)
+    return [other for other in tree(process.init) if other not in ours and _state(other) not in but_not]
 
 
 def resume(process: Process) -> None:
@@ -122,10 +135,15 @@ def _signal(other: int, number: signal.Signals) -> None:
 
 
 def is_zombie(process: int) -> bool:
+    return _state(process) in "ZX"
+
+
+def _state(process: int) -> str:
+    """A letter, see proc_pid_stat(5); "X" if it is not there."""
     try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
     except (OSError, IndexError):
-        return True
+        return "X"
 
 
 def _namespace_depth(process: int) -> int:
