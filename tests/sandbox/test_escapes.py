@@ -83,6 +83,12 @@ def test_its_user_is_not_root_on_the_host(inside: BwrapSession) -> None:
     assert users[0] != "0"
 
 
+def test_what_is_bound_can_be_read(inside: BwrapSession) -> None:
+    for path in ("/usr/bin/env", "/usr/share/zoneinfo", "/usr/share/fonts", "/etc/ld.so.cache", sys.base_prefix):
+        if os.path.exists(path):
+            assert say(inside, f"os.access({path!r}, os.R_OK)") == "True"
+
+
 # --- processes -------------------------------------------------------------------------------------------------------
 
 

@@ -16,6 +16,7 @@ from tests.sandbox.attacks import is_usable
 from tools import sandbox
 from tools.checks import check_sandbox
 from tools.sandbox import arguments
+from tools.sandbox.arguments import Place
 from tools.sandbox.base import Availability, Limits, SandboxUnavailable
 from tools.sandbox.bwrap import Backend
 from tools.sandbox.session import BwrapSession
@@ -83,6 +84,26 @@ def test_a_sandbox_that_does_not_hold_is_not_used(monkeypatch: pytest.MonkeyPatc
     assert "open a socket to the kernel" in found.hint
     with pytest.raises(SandboxUnavailable, match="does not hold"):
         backend.open("test", Limits())
+
+
+def test_where_proc_cannot_be_mounted_it_holds_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    command = arguments.command
+
+    def refused(place: Place, *given: Any) -> list[str]:
+        """What the kernel does in most containers, told by a program in the place of bwrap."""
+        says = 'echo "bwrap: Can\'t mount proc on /newroot/proc: Operation not permitted" >&2; exit 1'
+        return ["/bin/sh", "-c", says] if place.has_proc else command(place, *given)
+
+    monkeypatch.setattr("tools.sandbox.process.arguments.command", refused)
+    backend = Backend()
+    found = backend.check()
+    assert found.ok, found
+    assert found.details["code runs"].endswith("without /proc")
+
+    session = backend.open("test", Limits())
+    assert session.execute("import os, numpy, pandas\nprint(os.listdir('/proc'))").stdout == "[]\n"
+    assert session.execute("import matplotlib.pyplot as plt\nplt.plot([1])\nplt.show()").outputs
+    session.close()
 
 
 @pytest.mark.parametrize(

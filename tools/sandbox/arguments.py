@@ -142,7 +142,10 @@ def _size(path: str, size: int, place: Place) -> list[str]:
 
 
 def _folders(place: Place) -> Iterator[str]:
-    parents = {Path(INSIDE), Path("/etc"), Path("/usr"), *(place.prefix.parents)} - {Path("/")}
+    # bwrap would make these for its own user only.
+    parents = {Path(INSIDE), Path("/etc"), Path("/usr"), Path("/usr/share"), *place.prefix.parents} - {Path("/")}
+    if _has_local(place):
+        parents.add(place.prefix)
     for path in sorted(parents):
         yield from ("--perms", "0755", "--dir", str(path))
 
