@@ -20,7 +20,7 @@ from django.utils.text import slugify
 from conversations import sub_tasks, words
 from conversations.branches import Variants
 from conversations.cards import DecisionView, decision_views
-from conversations.code_cells import CellView, cell_view, edit_view, run_all_url
+from conversations.code_cells import RUNS_CODE, CellView, cell_view, edit_view, run_all_url
 from conversations.declared import FRAMES, DeclaredView, declared_view
 from conversations.markdown import BlockStream, render
 from conversations.models import Turn
@@ -263,6 +263,7 @@ class AgentView:
     perhaps_missing_key: str
     #: Where it is entered.
     key_url: str
+    runs_code: bool
 
 
 def agent_views(user: User) -> list[AgentView]:
@@ -284,6 +285,7 @@ def _agent_view(agent: Agent, *, lacks_key: bool) -> AgentView:
         missing_key=place(agent.provider) if is_needed else "",
         perhaps_missing_key=agent.base_url if lacks_key and not is_needed else "",
         key_url=key_url(*agent.place),
+        runs_code=not {RUNS_CODE, "*"}.isdisjoint(agent.functions),
     )
 
 

@@ -31,6 +31,7 @@ from conversations.search import search as search_conversations
 from conversations.sidebar import conversation_view, sidebar_groups
 from executor import actions as tasks
 from executor.actions import NotNow
+from executor.sandboxes import code_off
 from tools import uploads
 from users.models import User
 
@@ -312,7 +313,12 @@ def _agents(user: User, chosen: str) -> dict[str, Any]:
         last = by_name.get(used or "")
         agent = last if last and not last.missing_key else None
     keyless = words.listed([agent.title for agent in agents if agent.missing_key])
-    return {"agents": agents, "agent": agent or (agents[0] if agents else None), "keyless": keyless}
+    return {
+        "agents": agents,
+        "agent": agent or (agents[0] if agents else None),
+        "keyless": keyless,
+        "code_off": code_off() if any(agent.runs_code for agent in agents) else None,
+    }
 
 
 def _sidebar(request: Request) -> str:

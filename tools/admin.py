@@ -14,6 +14,7 @@ from django.views.decorators.http import require_POST
 from tools import cache
 from tools.models import FunctionOverview, Resource
 from tools.registry import fresh_registry
+from tools.sandbox import availability
 
 CLEAR = "tools.delete_cachedresult"
 
@@ -47,6 +48,7 @@ class FunctionsAdmin(ReadOnlyAdmin):
         if not self.has_view_permission(request):
             raise PermissionDenied
         registry, kept = fresh_registry(), cache.kept()
+        availability()  # Tried by the first who looks: it is what `why_not_here` tells.
         context = {
             **self.admin_site.each_context(request),
             "title": "Functions",

@@ -98,10 +98,12 @@ def get_toolbox(
     harmless: bool = False,
     cache: Cache | None = None,
 ) -> Toolbox:
-    """The functions with these names ("*": all), with the limits of the settings. Unknown names are left out, and with
-    `harmless` those that may ask somebody before they run."""
+    """The functions with these names ("*": all), with the limits of the settings. Left out are unknown names, those
+    that cannot be called here and, with `harmless`, those that may ask somebody before they run."""
     limit: int = getattr(settings, "TOOL_RESULT_LIMIT", results.DEFAULT_LIMIT)
-    return Toolbox(get_registry().select(names, harmless=harmless), run_sync, limit, cache)
+    chosen = get_registry().select(names, harmless=harmless)
+    missing = {one.name: why for one in chosen if (why := one.why_not_here)}
+    return Toolbox([one for one in chosen if one.name not in missing], run_sync, limit, cache, missing)
 
 
 def _build() -> None:

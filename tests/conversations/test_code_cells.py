@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
+from django.db.models.functions import Now
 from django.test import Client
 from django.urls import reverse
 
@@ -16,7 +17,7 @@ from conversations.models import Turn
 from executor.core.events import Finished, ToolFinished
 from executor.core.limits import Spent
 from executor.core.messages import ToolCall, ToolResult, Usage
-from executor.models import Agent, Status, Task
+from executor.models import Agent, Status, Task, Worker
 from tests.conversations.test_live import CHART, Scene
 from tests.conversations.test_pages import HTMX, soup
 from tests.conversations.worker import Work, db, hold, message
@@ -303,3 +304,24 @@ async def test_only_what_is_new_of_the_output_is_sent(scene: Scene) -> None:
     await scene.is_quiet()
     assert "second" in "".join(received)
     assert "first" not in "".join(received)
+
+
+# --- where it cannot be run ------------------------------------------------------------------------------------------
+
+
+def test_the_page_says_that_code_is_off_and_to_administrators_why(
+    as_alice: Client, alice: User, demo: Agent, turn: Turn
+) -> None:
+    pages = [reverse("home"), turn.conversation.get_absolute_url()]
+    Agent.objects.filter(pk=demo.pk).update(functions=["run_python"])
+    Agent.objects.create(name="talker", title="Talker", provider="demo", functions=["calculate"], position=99)
+    assert all(one(soup(as_alice.get(page)), ".code-off") is None for page in pages)
+    refused = {"ok": False, "mode": "", "reason": "It is forbidden here.", "hint": "Allow it."}
+    Worker.objects.create(owner="one", host="here", pid=1, beat_at=Now(), sandbox=refused)
+    for page in pages:
+        (note,) = soup(as_alice.get(page)).select(".code-off")
+        assert (note["data-agent"], note.text) == (demo.name, "Code execution is off on this server.")
+    assert one(soup(as_alice.get(f"{pages[0]}?agent=talker")), ".code-off").has_attr("hidden")
+    User.objects.filter(pk=alice.pk).update(is_staff=True)
+    for page in pages:
+        assert one(soup(as_alice.get(page)), ".code-off").text.endswith("It is forbidden here. Allow it.")

@@ -14,6 +14,9 @@ from executor.models import Worker
 from executor.sandboxes import code_off
 from executor.worker import WorkerProcess
 from tests.executor.test_worker import eventually
+from tools import sandbox
+from tools.registry import get_toolbox
+from tools.sandbox import availability
 from tools.sandbox.base import Availability
 from users.models import User
 
@@ -34,12 +37,13 @@ class Refusing:
 def refusing(settings: Any) -> None:
     settings.SANDBOX_BACKEND = f"{__name__}.Refusing"
     settings.SANDBOX_OPTIONS = {}
+    sandbox._found.clear()
 
 
-def add_worker(sandbox: dict[str, Any] | None, age: int = 0, beat: int = 0) -> Worker:
+def add_worker(found: dict[str, Any] | None, age: int = 0, beat: int = 0) -> Worker:
     owner = f"worker-{Worker.objects.count()}"
     made = Worker.objects.create(
-        owner=owner, host="here", pid=1, beat_at=Now() - timedelta(seconds=beat), sandbox=sandbox
+        owner=owner, host="here", pid=1, beat_at=Now() - timedelta(seconds=beat), sandbox=found
     )
     Worker.objects.filter(pk=owner).update(started_at=Now() - timedelta(seconds=age))
     return made
@@ -54,6 +58,14 @@ def test_a_worker_writes_down_why_it_cannot_run_code() -> None:
         off = code_off()
         assert off is not None
         assert (off.reason, off.hint) == ("It is forbidden here.", "Allow it.")
+
+
+def test_code_is_not_offered_where_the_sandbox_was_tried_and_refused(refusing: None, settings: Any) -> None:
+    assert "run_python" in get_toolbox(["run_python"]).functions  # Nobody has tried.
+    assert not availability().ok
+    assert "run_python" not in get_toolbox(["run_python"]).functions
+    settings.SANDBOX_BACKEND = "another.Backend"
+    assert "run_python" in get_toolbox(["run_python"]).functions
 
 
 @pytest.mark.django_db

@@ -118,6 +118,47 @@ def test_admin_shows_functions_and_problems(dropped: Dropped, admin_client: Clie
     assert "style=" not in page.split('id="content-main"')[1]
 
 
+AWAY = """
+from tools.core.function import function
+
+@function(effect="read", unavailable=lambda: "The lift is <broken>.")
+def ride() -> str:
+    "Ride the lift."
+    return "up"
+
+@function(effect="read", unavailable=lambda: 1 / 0)
+def row() -> str:
+    "Row."
+    return "there"
+
+@function(effect="read", unavailable=lambda: "")
+def walk() -> str:
+    "Walk."
+    return "there"
+"""
+
+
+@pytest.mark.django_db
+async def test_what_cannot_be_called_here_is_not_offered_and_says_why(dropped: Dropped, call_context: Context) -> None:
+    dropped(ways=AWAY)
+    toolbox = get_toolbox(["ride", "row", "walk"])
+    assert [spec.name for spec in toolbox.specs] == ["walk"]
+    outcome = await toolbox.call("ride", {}, "", call_context)
+    assert (outcome.is_error, outcome.content) == (True, "ride cannot be called now. The lift is <broken>.")
+    assert "could not be found out" in (await toolbox.call("row", {}, "", call_context)).content
+    assert (await toolbox.call("walk", {}, "", call_context)).content == "there"
+
+
+@pytest.mark.django_db
+def test_admin_shows_why_a_function_is_not_offered(dropped: Dropped, admin_client: Client, settings: Any) -> None:
+    settings.SANDBOX_BACKEND = "no.such.Backend"
+    dropped(ways=AWAY)
+    page = admin_client.get(reverse("admin:tools_functionoverview_changelist")).content.decode()
+    assert "The lift is &lt;broken&gt;." in page
+    assert "The sandbox of this server is not set up." in page
+    assert page.count("No model is offered it") == 3
+
+
 @pytest.mark.django_db
 def test_who_is_not_staff_does_not_see_the_page_of_functions(client: Client, alice: Any) -> None:
     client.force_login(alice)

@@ -52,6 +52,7 @@ class Options:
     cache_shared: bool = False
     verify: Verify | None = None
     answered_by: AnsweredBy = "function"
+    unavailable: Callable[[], str] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +76,7 @@ class Function:
     is_async: bool
     cache_shared: bool = False
     version: str = ""
+    unavailable: Callable[[], str] | None = None
 
     @property
     def spec(self) -> ToolSpec:
@@ -88,6 +90,17 @@ class Function:
         if callable(self.approval):
             return "asks first, depending on the arguments"
         return "asks first" if self.approval else "runs without asking"
+
+    @property
+    def why_not_here(self) -> str:
+        """Why it cannot be called in this process, a sentence; "" if it can."""
+        if self.unavailable is None:
+            return ""
+        try:
+            return self.unavailable()
+        except Exception:
+            logger.exception("Whether %s can be called could not be found out", self.name)
+            return "Whether it can be called could not be found out; the log has the details."
 
     def needs_approval(self, arguments: dict[str, Any]) -> bool:
         """Whether somebody has to agree to a call with these validated arguments. Who cannot tell asks."""
@@ -112,6 +125,7 @@ def function(
     cache_shared: bool = ...,
     verify: Verify | None = ...,
     answered_by: AnsweredBy = ...,
+    unavailable: Callable[[], str] | None = ...,
 ) -> Callable[[Call], Call]: ...
 def function(
     call: Callable[..., Any] | None = None,
@@ -124,6 +138,7 @@ def function(
     cache_shared: bool = False,
     verify: Verify | None = None,
     answered_by: AnsweredBy = "function",
+    unavailable: Callable[[], str] | None = None,
 ) -> Any:
     """Say about a function what its signature cannot. The function itself stays as it is.
 
@@ -144,6 +159,8 @@ def function(
     answered_by: "person" or "plan" for a function whose result the person gives. Its own code runs only where nobody
         is there who could be asked. "tasks" for one that other agents answer: it returns the tasks for them
         (executor/functions.py).
+    unavailable: tells why it cannot be called in this process, a sentence, or "". Then no model is offered it. It is
+        asked often and must not take time.
     """
     if effect not in get_args(Effect):
         raise ValueError(f"effect={effect!r} is unknown. Use one of: {', '.join(get_args(Effect))}.")
@@ -158,7 +175,7 @@ def function(
         raise ValueError("cache_shared=True says whose the kept results are. Say with cache= how long they are kept.")
     if (effect == "verifiable") != (verify is not None):
         raise ValueError("effect='verifiable' and verify=… go together: give both, or neither.")
-    options = Options(effect, approval, timeout, cache, cache_shared, verify, answered_by)
+    options = Options(effect, approval, timeout, cache, cache_shared, verify, answered_by, unavailable)
 
     def mark(call: Call) -> Call:
         setattr(call, _OPTIONS, options)
@@ -206,6 +223,7 @@ def describe(call: Callable[..., Any]) -> Function:
         is_async=is_async,
         cache_shared=options.cache_shared,
         version=_version(call) if options.cache else "",
+        unavailable=options.unavailable,
     )
 
 

@@ -4,10 +4,11 @@ import asyncio
 import inspect
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Literal, Protocol, TypeVar
 
 from tools.core import results
@@ -57,6 +58,7 @@ class Toolbox:
 
     result_limit: bytes of a result that the model gets to read.
     cache: keeps the results of functions that say for how long; without one, they run each time.
+    missing: why functions that were offered elsewhere are not among these, by name.
     """
 
     def __init__(
@@ -65,11 +67,13 @@ class Toolbox:
         run_sync: RunSync = asyncio.to_thread,
         result_limit: int = results.DEFAULT_LIMIT,
         cache: Cache | None = None,
+        missing: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._functions = {function.name: function for function in functions}
         self._run_sync = run_sync
         self._result_limit = result_limit
         self._cache = cache
+        self._missing = missing
 
     @property
     def functions(self) -> dict[str, Function]:
@@ -104,6 +108,8 @@ class Toolbox:
         transact: where a transactional function runs. It has no time limit: what is committed cannot be given up.
         """
         function = self._functions.get(name)
+        if function is None and name in self._missing:
+            return _failure("unknown_function", f"{name} cannot be called now. {self._missing[name]}")
         if function is None:
             existing = ", ".join(self._functions) or "none"
             return _failure("unknown_function", f"There is no function {name[:100]!r}. There are: {existing}.")

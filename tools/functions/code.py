@@ -8,7 +8,7 @@ from django.conf import settings
 from tools.core.context import Context
 from tools.core.function import function
 from tools.core.results import Failure
-from tools.sandbox import get_backend
+from tools.sandbox import get_backend, unavailable
 from tools.sandbox.base import SandboxUnavailable
 
 #: Seconds for opening a sandbox, and for restoring and keeping variables, beside those of the code itself.
@@ -26,7 +26,7 @@ def _told(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-@function(effect="idempotent", approval=False, timeout=settings.SANDBOX_SECONDS + AROUND)
+@function(effect="idempotent", approval=False, timeout=settings.SANDBOX_SECONDS + AROUND, unavailable=unavailable)
 @_told
 def run_python(code: str, context: Context) -> Any:
     """Run Python code and get what it prints, shows or raises. Use it to compute, to analyse data and files, to draw.

@@ -12,7 +12,7 @@ runs code does not pay for it.
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tools.sandbox.base import Availability, Backend, Limits
@@ -65,6 +65,25 @@ def availability() -> Availability:
     from tools.sandbox.base import Availability, SandboxUnavailable
 
     try:
-        return get_backend().check()
+        found = get_backend().check()
     except SandboxUnavailable as error:
-        return Availability(ok=False, reason=error.reason, hint=error.hint)
+        found = Availability(ok=False, reason=error.reason, hint=error.hint)
+    _found[_named()] = found
+    return found
+
+
+def unavailable() -> str:
+    """Why no code can be run here, a sentence; "" if it can, or if nobody in this process has tried yet. For functions
+    that run code."""
+    found = _found.get(_named())
+    return "" if found is None or found.ok else found.reason
+
+
+_found: dict[tuple[Any, ...], Availability] = {}
+
+
+def _named() -> tuple[Any, ...]:
+    """The back end of the settings."""
+    from django.conf import settings
+
+    return settings.SANDBOX_BACKEND, *sorted(settings.SANDBOX_OPTIONS.items())
