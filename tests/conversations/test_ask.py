@@ -238,7 +238,7 @@ Agent.objects.get_or_create(name="asking", defaults=dict(title="Asking", provide
     def test_answers_every_suggestion_that_is_shipped(self, site: Site) -> None:
         (row,) = site.rows("SELECT suggestions FROM executor_agent WHERE name = 'demo'")
         suggestions = json.loads(row["suggestions"])
-        assert len(suggestions) == 5
+        assert len(suggestions) == 7
         for suggestion in suggestions:
             document = self.ask(site.data, suggestion["prompt"])
             assert document["status"] == "done"

@@ -470,7 +470,7 @@ class TestLoading:
         call_command("load_agents", verbosity=0)
         demo = Agent.objects.get(name="demo")
         assert demo.max_iterations == 210
-        assert len(demo.suggestions) == 5
+        assert len(demo.suggestions) == 7
 
 
 def test_as_a_process_it_ends_with_1_and_no_traceback(tmp_path: Path) -> None:
@@ -502,6 +502,16 @@ class TestTheFileThatIsShipped:
         shipped = (ROOT / "agents.yaml").read_text()
         file.write_text(re.sub(r"(?m)^  # (?=- |  )", "  ", shipped))
         agents = {agent.name: agent for agent in read(file, {"GATEWAY_URL": "http://gw/v1", "GATEWAY_MODEL": "m"})}
-        assert list(agents) == ["demo", "gpt", "claude", "gemini", "local", "gateway"]
+        assert list(agents) == ["demo", "gpt", "claude", "gemini", "solver", "solver-demo", "local", "gateway"]
         assert agents["local"].base_url == "http://127.0.0.1:11434/v1"
         assert get_registry().unknown(agents["gateway"].functions) == []
+
+
+def test_the_problem_solver_runs_code_with_whichever_model_the_environment_names() -> None:
+    def solver(environment: dict[str, str]) -> Any:
+        return next(one for one in read(settings.AGENTS_FILE, environment, others={}) if one.name == "solver")
+
+    assert solver({}).provider == "gpt"
+    named = solver({"SOLVER_PROVIDER": "claude", "SOLVER_MODEL": "claude-sonnet-5-5"})
+    assert (named.provider, named.model) == ("claude", "claude-sonnet-5-5")
+    assert "run_python" in named.functions

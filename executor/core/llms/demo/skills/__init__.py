@@ -8,6 +8,7 @@ from executor.core.llms.demo.skills import (
     analysis,
     arithmetic,
     clock,
+    coding,
     conversations,
     counting,
     days,
@@ -21,7 +22,21 @@ from executor.core.llms.demo.skills import (
 from executor.core.llms.demo.skills.help import Help
 
 # In the order in which they are asked: the more a skill insists on, the earlier.
-SKILLS = (counting, sharing, conversations, analysis, pages, drawing, savings, units, days, clock, redraw, arithmetic)
+SKILLS = (
+    counting,
+    sharing,
+    conversations,
+    coding,
+    analysis,
+    pages,
+    drawing,
+    savings,
+    units,
+    days,
+    clock,
+    redraw,
+    arithmetic,
+)
 
 
 def understand(request: Request) -> Goal:

@@ -29,6 +29,8 @@ EXAMPLES = (
         {"list_agents", "run_plan"},
         "Share the work: what time is it in Tokyo; how many days until New Year; then put the answers together",
     ),
+    ({"run_python"}, "Write Python that counts the primes below 1,000, and test it"),
+    ({"run_python"}, "Write Python that makes up a year of sales in a CSV file, and chart the revenue by month"),
     ({"fetch_page"}, "Read https://example.org and tell me what it says"),
     ({"search_conversations"}, "Search my conversations for “chart”"),
 )
