@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import Locator, expect
 
 from tests.browser.tab import PATIENCE, Tab, call, difference
+from tests.browser.test_accessibility import findings
 from tests.fakes.script import Call, Turn
 
 pytestmark = pytest.mark.browser
@@ -154,3 +155,20 @@ def test_a_cell_fits_a_phone_in_the_dark(somebody: Callable[..., Tab]) -> None:
         assert part.evaluate("pre => pre.scrollWidth <= pre.clientWidth")
     cells.nth(1).get_by_text("Edit and run again").click()
     assert tab.run("document.scrollingElement.scrollWidth") <= 390
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+def test_axe_finds_nothing_in_cells(colours: str, somebody: Callable[..., Tab]) -> None:
+    tab = somebody(color_scheme=colours)
+    tab.say("Add", Turn(calls=(code("a = 20\nprint(a)"),)), Turn(calls=(code("b + 22"),)), Turn("42.", rate=40))
+    tab.wait_until_over()
+    tab.find(".work > summary").click()
+    expect(tab.find(".cell")).to_have_count(2)
+    for line in tab.find(".step:has(.cell) > .step-body > summary").all():
+        line.click()
+    tab.find(".cell-edit > summary").last.click()
+    expect(tab.find(".cell-error")).to_be_visible()
+    assert findings(tab) == []
+    tab.find(".foot").get_by_role("link", name="What it did, step by step").click()
+    tab.find(".cell-edit > summary").last.click()
+    assert findings(tab) == []

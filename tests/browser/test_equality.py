@@ -78,6 +78,14 @@ SCENARIOS: dict[str, tuple[str, list[Turn]]] = {
         "done",
         [Turn(calls=(call("calculate", nonsense=1), call("no_such_function"))), Turn("I was wrong.", rate=40)],
     ),
+    "code that fails, and then runs": (
+        "done",
+        [
+            Turn(calls=(call("run_python", code="print('one')\nnothing + 1"),)),
+            Turn("Again.", calls=(call("run_python", code="print('two')\n1 + 1"),)),
+            Turn("It is 2.", rate=40),
+        ],
+    ),
     "a picture": ("done", [Turn("I draw.", calls=(FILES,), rate=40), Turn("Here it is.", rate=40)]),
     "an error after a step": ("failed", [Turn("First.", calls=(call("current_time"),)), Turn(fault="400")]),
     "an error in the middle of the answer": (
