@@ -288,11 +288,11 @@ def test_a_forged_message_says_nothing_that_code_could_not_say(session: BwrapSes
     frames = "{'type': 'done', 'id': number, 'error': None}"
     result = prepared(session).execute(
         _FORGE + f"\nimport json\nforged = [json.dumps({frames}).encode() for number in range(100)]\n"
-        "send(b''.join(struct.pack('>II', len(data), 0) + data for data in forged))\ntime.sleep(2)"
+        "send(b''.join(struct.pack('>II', len(data), 0) + data for data in forged))\ntime.sleep(8)"
     )
 
     assert result.ended == "done"
-    assert result.seconds < 2  # Its own call ended early; those after it did not.
+    assert result.seconds < 8  # Its own call ended early; those after it did not.
     assert is_usable(session)
 
 
