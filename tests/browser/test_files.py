@@ -12,6 +12,7 @@ import pytest
 from playwright.sync_api import Route, expect
 
 from tests.browser.tab import Tab, difference, scripted
+from tests.browser.test_accessibility import findings
 from tests.executor.test_files import picture
 from tests.fakes.model_server import ModelServer
 from tests.fakes.script import Turn
@@ -145,17 +146,20 @@ def test_files_fit_on_every_page(
     expect(tab.find("#chips input[name=file]")).to_have_count(3)
     folder = Path(os.environ.get("LOOK", tmp_path))
     tab.page.screenshot(path=folder / f"chips-{look}.png")
+    assert findings(tab) == []
     tab.composer.fill("How many cities?")
     model_server.script([HELLO])
     tab.find(".send").click()
     tab.page.wait_for_url("**/c/*/")
     tab.wait_until_over()
     tab.page.screenshot(path=folder / f"sent-{look}.png")
+    assert findings(tab) == []
     assert tab.run("() => document.documentElement.scrollWidth <= innerWidth")
     tab.go(f"{tab.path}files/")
     expect(tab.find(".gallery-list > li")).to_have_count(3)
     assert tab.run("() => document.documentElement.scrollWidth <= innerWidth")
     tab.page.screenshot(path=folder / f"gallery-{look}.png", full_page=True)
+    assert findings(tab) == []
     tab.find(".confirm summary").first.press("Enter")
     tab.find(".confirm[open] button").press("Enter")
     expect(tab.find(".gallery-list > li")).to_have_count(2)
