@@ -312,3 +312,10 @@ def test_files_from_before_learn_their_conversation(upload: Upload, alice: User,
     Resource.objects.update(thread=None)
     import_module("conversations.migrations.0004_threads_of_files").tell(apps, None)
     assert Resource.objects.get().thread == turn.conversation_id
+
+
+def test_an_upload_needs_a_token_against_forgery(alice: User, upload: Upload) -> None:
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(alice)
+    assert upload("cities.csv", CSV, client=client).status_code == 403
+    assert not Resource.objects.exists()
