@@ -52,7 +52,7 @@ def test_a_newcomer_gets_from_the_first_start_to_logging_out(
     expect(tab.find("h1")).to_have_text("What shall we work on, alice?")
     expect(tab.find(".demo-note")).to_contain_text("Demonstration")
     expect(tab.find("#conversations")).to_contain_text("Your conversations will be listed here.")
-    expect(tab.find(".suggestions button:visible")).to_have_count(5)
+    expect(tab.find(".suggestions button:visible")).to_have_count(7)
 
     # A card is worked on before her eyes: steps in an open list, a picture, an answer.
     tab.page.get_by_role("button", name="Analyse a text").click()
