@@ -95,7 +95,7 @@ def table(html: str) -> list[list[str]]:
     parser.feed(html[:2_000_000])
     rows = parser.rows
     # pandas gives the name of an index a row of its own.
-    if len(rows) > 2 and all(rows[:2]) and not rows[0][0] and rows[1][0] and not any(rows[1][1:]):
+    if len(rows) > 2 and all(rows[:2]) and rows[1][0] and not any(rows[1][1:]):
         rows[0][0] = rows.pop(1)[0]
     return rows if len(rows) > 1 else []
 

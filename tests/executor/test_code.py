@@ -204,6 +204,10 @@ def test_a_cell_that_was_cut_off_by_the_death_of_its_worker_is_run_again_with_th
             "<table><tr><th></th><th>n</th></tr><tr><th>town</th><th></th></tr><tr><th>Riga</th><td>1</td></tr></table>",
             [["town", "n"], ["Riga", "1"]],
         ),
+        (
+            "<table><tr><th>of</th><th>n</th></tr><tr><th>town</th><th></th></tr><tr><th>Riga</th><td>1</td></tr></table>",
+            [["town", "n"], ["Riga", "1"]],
+        ),
         ("<table><tr></tr><tr><td>1</td></tr><tr><td>2</td></tr></table>", [[], ["1"], ["2"]]),
         ("<table><tr><td>alone</td></tr></table>", []),
         ("<p>no table</p>", []),
