@@ -1,12 +1,21 @@
-"""A small programming task, solved with tests first. Nobody runs the code: this version of AgentSite has no sandbox."""
+"""A small programming task, solved with tests first. The tests of Python are run where there is a sandbox; those of
+other languages, and of Python where there is none, are read by the model, and the answer says so."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
+from uuid import uuid4
 
+from executor.core.errors import StepFailed
 from executor.core.executor import TaskExecutor
 from executor.core.steps import TaskInput, TaskStep
 from executor.core.validation import parse_answer
+from tools.core.context import Context
+from tools.core.results import Failure
+from tools.memory_shelf import MemoryShelf
+from tools.sandbox import availability
+from tools.workspace import CANNOT, Workspace
 
 #: How often the solution is written anew after a review.
 MOST_ROUNDS = 3
@@ -48,7 +57,7 @@ No input or output except through arguments and results. Answer with the code on
 tests."""
 
 CHECK = """\
-You check whether code passes its tests, by reading: nobody can run it. Below, as JSON, are the task, its rules, the
+You check whether code passes its tests, by reading: it is not run here. Below, as JSON, are the task, its rules, the
 tests and the code.
 
 Go through every test. Trace the code with the test's input, statement by statement, and write down in `trace` the
@@ -82,12 +91,34 @@ CHECK_FORM = {
 }
 
 REPAIR = """\
-The code below was reviewed, and problems were found. Mend them, and change nothing else. If a problem says that a
-test is wrong, leave the code as the rules demand. Answer with the whole code only, in one code block."""
+The code below was run or reviewed, and problems were found. Mend them, and change nothing else. If a problem says
+that a test is wrong, leave the code as the rules demand. Answer with the whole code only, in one code block."""
+
+
+#: Runs each test by itself, so that one report has all that fail.
+HARNESS = """
+
+import traceback as _traceback
+_tests = [(name, test) for name, test in list(globals().items()) if name.startswith("test_") and callable(test)]
+_failed = 0
+for _name, _test in _tests:
+    try:
+        _test()
+    except Exception:
+        _failed += 1
+        print(f"{_name} failed:")
+        _traceback.print_exc(limit=-1, file=__import__("sys").stdout)
+assert _tests, "There is no function whose name begins with test_."
+assert not _failed, f"{_failed} of {len(_tests)} tests failed."
+print(f"All {len(_tests)} tests passed.")
+"""
+PASSED = "tests passed."
+#: Characters of what a run said that the model reads.
+REPORT = 4_000
 
 
 class CodeKata(TaskExecutor):
-    """Solves a small programming task: rules, tests, code, and reviews until the tests pass on paper."""
+    """Solves a small programming task: rules, tests, code, and corrections until the tests pass."""
 
     name = "code-kata"
     title = "Code kata"
@@ -120,19 +151,44 @@ class CodeKata(TaskExecutor):
     async def handle_refine(self, step_input: dict[str, Any]) -> dict[str, Any]:
         """Check, mend, check again, until nothing is found or it was mended often enough."""
         code, mended = step_input["code"], 0
-        while problems := await self.problems({**step_input, "code": code}):
+        runs = step_input["language"] == "Python" and await self.once("look for a sandbox", has_sandbox, effect="read")
+        while problems := await self.problems({**step_input, "code": code}, runs=runs):
             if mended == MOST_ROUNDS:
                 break
             context = {**_told(step_input, "tests"), "code": code, "problems": problems}
             code, mended = code_in(await self.llm_call(REPAIR, context)), mended + 1
-        answer = "\n\n".join(_answer(step_input, code, mended, problems))
-        return {"code": code, "mended": mended, "problems": problems, "answer": answer}
+        answer = "\n\n".join(_answer(step_input, code, mended, problems, was_run=runs))
+        return {"code": code, "mended": mended, "problems": problems, "was_run": runs, "answer": answer}
 
-    async def problems(self, step_input: dict[str, Any]) -> list[str]:
-        """What keeps the code from passing its tests. By reading; a sandbox would run them here instead."""
+    async def problems(self, step_input: dict[str, Any], *, runs: bool) -> list[str]:
+        """What keeps the code from passing its tests: by running them, or else by reading."""
+        if runs:
+            code, tests = step_input["code"], step_input["tests"]
+            said = await self.once("run the tests", run_tests, code, tests, effect="idempotent")
+            return [said] if said else []
         checked = parse_answer(await self.llm_call(CHECK, _told(step_input, "tests", "code"), CHECK_FORM))
         failing = [test["name"] for test in checked["tests"] if not test["passes"]]
         return checked["problems"] or [f"The test {name} does not pass." for name in failing]
+
+
+def has_sandbox() -> bool:
+    return availability().ok
+
+
+async def run_tests(code: str, tests: str) -> str:
+    """What the tests of `code` say in a sandbox of their own; "" if all of them pass."""
+    key = f"kata {uuid4()}"
+    workspace = Workspace(key, MemoryShelf())
+    context = Context(None, key, key, key)
+    try:
+        said = await asyncio.to_thread(workspace.run, f"{code}\n\n\n{tests}\n{HARNESS}", context)
+    finally:
+        await asyncio.to_thread(workspace.close)
+    if not isinstance(said, Failure):
+        return "" if said.rstrip().endswith(PASSED) else f"{said[-REPORT:]}\nThe code ended before its tests were run."
+    if said.content.startswith(CANNOT):
+        raise StepFailed(said.content, hint="Try again in a minute.")
+    return str(said.content)[-REPORT:]
 
 
 def code_in(text: str) -> str:
@@ -147,18 +203,25 @@ def _told(step_input: dict[str, Any], *more: str) -> dict[str, Any]:
     return {name: step_input[name] for name in ("task", "language", "rules", *more)}
 
 
-def _answer(step_input: dict[str, Any], code: str, mended: int, problems: list[str]) -> list[str]:
+def _answer(step_input: dict[str, Any], code: str, mended: int, problems: list[str], *, was_run: bool) -> list[str]:
     fence = step_input["language"].lower()
     times = {0: "", 1: " It was mended once."}.get(mended, f" It was mended {mended} times.")
-    if problems:
+    if problems and was_run:
+        parts = ["**Not done.** This is what the tests said last:", f"```text\n{problems[0]}\n```"]
+    elif problems:
         verdict = "**Not done.** These problems were still found in the last review:"
         parts = [verdict, "\n".join(f"- {problem}" for problem in problems)]
+    elif was_run:
+        parts = [f"The tests were run, and all of them pass.{times}"]
     else:
         parts = [f"A model traced every test through this code and found them passing.{times}"]
-    parts.append(
-        "*Nobody has run it: this version of AgentSite has no sandbox. Run the tests before you use the code.*"
-    )
+    if not was_run:
+        parts.append(f"*Nobody has run it: {_why(step_input['language'])}. Run the tests before you use the code.*")
     parts += [f"```{fence}\n{code}\n```", "## Tests", f"```{fence}\n{step_input['tests']}\n```"]
     if assumed := step_input["rules"]["assumptions"]:
         parts += ["## Assumptions", "\n".join(f"- {one}" for one in assumed)]
     return parts
+
+
+def _why(language: str) -> str:
+    return "this server has no sandbox" if language == "Python" else f"the sandbox runs Python, not {language}"

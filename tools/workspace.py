@@ -30,6 +30,8 @@ LARGE_STATE = 16 * 1024 * 1024
 AT_ONCE = threading.BoundedSemaphore(settings.SANDBOX_SESSIONS)
 #: Seconds until a call that waits for one of them gives up.
 WAIT = 30.0
+#: How a failure begins that is not the code's.
+CANNOT = "Code cannot be run here now."
 #: Names in a sentence.
 NAMES = 12
 
@@ -72,7 +74,7 @@ class Workspace:
                 session, said = self._open(context)
                 result = session.execute(code, on_output=lambda stream, text: context.write(text))
             except SandboxUnavailable as error:
-                return Failure(f"Code cannot be run here now. {error.reason}")
+                return Failure(f"{CANNOT} {error.reason}")
             except SessionOver as error:
                 self._let_go()
                 return Failure(f"The Python session ended, and its variables are lost: {error}")

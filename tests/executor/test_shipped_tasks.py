@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from executor.actions import start_declared
@@ -49,5 +51,14 @@ def test_an_outline_becomes_a_document() -> None:
     assert "A language model would do this now: Write the final version" in said(task)
 
 
-def test_a_kata_is_reviewed() -> None:
+@pytest.mark.sandbox
+def test_the_tests_of_a_kata_are_run_and_that_is_on_record() -> None:
+    task = worked_through("code-kata", task="Add two numbers.")
+    assert "This is what the tests said last" in said(task)  # A quote is no code, and is not called done.
+    runs = [step for step in task.steps.order_by("seq") if "run the tests" in (step.name, step.text)]
+    assert [step.status for step in runs] == ["done"] * 4
+
+
+def test_without_a_sandbox_a_kata_is_reviewed(settings: Any) -> None:
+    settings.SANDBOX_BACKEND = ""
     assert "Nobody has run it" in said(worked_through("code-kata", task="Add two numbers."))
