@@ -88,3 +88,40 @@ async def test_without_a_sandbox_it_says_why(talk: Talk, settings: Any) -> None:
     assert talk.ok == [False]
     assert "Running code is switched off on this server" in answer
     assert "168" not in answer
+
+
+ROWS = "date,region,units,revenue\n" + "".join(
+    f"2026-{month:02}-{day:02},{region},{day},{month * day}.5\n"
+    for month in (1, 2, 3)
+    for day in range(1, 21)
+    for region in ("north", "south")
+)
+
+
+@pytest.fixture
+def with_table(talk: Talk) -> File:
+    talk.tools.files["shop.csv"] = ROWS.encode()
+    return File("text/csv", "resource:1", "shop.csv", "")
+
+
+async def test_an_attached_table_is_analysed_and_the_next_message_uses_its_variables(
+    talk: Talk, with_table: File
+) -> None:
+    answer = await talk.say("Analyse shop.csv", with_table)
+    assert talk.ok == [True, True]
+    half = sum(month * day + 0.5 for month in (1, 2, 3) for day in range(1, 21))
+    assert f"{2 * half:,.2f} in 2 groups" in answer
+    assert f"north      60  {half}" in answer
+    assert "cannot read" not in answer
+    assert "figure-1.png" in answer
+
+    answer = await talk.say("now by month")
+    (cell,) = talk.tools.cells
+    assert "read_csv" not in cell.code
+    assert [f"2026-0{n}" in answer for n in (1, 2, 3)] == [True] * 3
+    assert f"{2 * half:,.2f} in 3 groups" in answer
+
+
+async def test_a_column_that_is_not_there_is_not_made_up(talk: Talk, with_table: File) -> None:
+    answer = await talk.say("Analyse shop.csv by colour", with_table)
+    assert "I did not find a column “colour” in this table. Its columns: date, region, units, revenue." in answer

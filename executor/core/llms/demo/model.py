@@ -29,6 +29,7 @@ from executor.core.llms.demo.reading import LIMIT, Request
 from executor.core.llms.demo.shortly import DONE, in_short
 from executor.core.llms.demo.skills import understand
 from executor.core.llms.demo.skills.help import Help
+from executor.core.llms.demo.skills.tables import Table
 from executor.core.llms.demo.steps import filled_in, step_question
 from executor.core.llms.demo.writing import clean
 from executor.core.llms.parameters import CONTEXT_WINDOW, RESPONSE_SCHEMA, Parameter
@@ -100,7 +101,8 @@ def answer(messages: Sequence[Message], tools: Sequence[ToolSpec], schema: dict[
     # Each message is understood in the light of those before it: "and in miles?" goes on from what came before.
     for index in asked[-REMEMBERED:]:
         past = Past(tuple(one for one in all_rounds if one.at < index))
-        goals += (understand(Request.of(messages[index].text, goals, past)),)
+        files = tuple(part.name for part in messages[index].parts if isinstance(part, File))
+        goals += (understand(Request.of(messages[index].text, goals, past, files)),)
     goal = goals[-1]
     if step and (step.wants(names) or isinstance(goal, Help) or not names):
         if not step.wants(names):
@@ -111,7 +113,9 @@ def answer(messages: Sequence[Message], tools: Sequence[ToolSpec], schema: dict[
     wanted = next_step(goal, past, [one for one in all_rounds if one.at > asked[-1]], names)
     text = clean(wanted.say)
     if not wanted.wants:
-        text += _footer(messages[asked[-1]], first=len(asked) == 1, introduced=isinstance(goal, Help))
+        text += _footer(
+            messages[asked[-1]], first=len(asked) == 1, introduced=isinstance(goal, Help), reads=isinstance(goal, Table)
+        )
     return assistant(text, *(_new_calls(wanted) if step else _calls(wanted, messages)))
 
 
@@ -140,12 +144,12 @@ def _call(id_: str, want: Want) -> ToolCall:
     return ToolCall(id_, want.name, want.arguments, json.dumps(want.arguments, ensure_ascii=False))
 
 
-def _footer(request: Message, *, first: bool, introduced: bool) -> str:
+def _footer(request: Message, *, first: bool, introduced: bool, reads: bool) -> str:
     notes = []
     if len(request.text) > LIMIT:
         notes.append(f"*Your message is long. I read its first {LIMIT:,} characters.*")
-    if any(isinstance(part, File) for part in request.parts):
-        notes.append("*I cannot read attached files.*")
+    if not reads and any(isinstance(part, File) for part in request.parts):
+        notes.append("*I cannot read attached files, other than to analyse a CSV file.*")
     if first and not introduced:
         notes.append(_LABEL)
     return "".join(f"\n\n{note}" for note in notes)

@@ -82,7 +82,8 @@ class Request:
     """A message, and what it may refer to.
 
     `words` is the message; `quotes` what it puts in quotation marks; `plain` the rest, in lower case; `title` what it
-    wants a chart to be called; `earlier` the goals of the messages before it, oldest first.
+    wants a chart to be called; `earlier` the goals of the messages before it, oldest first; `files` the
+    names of what is attached.
     """
 
     words: str
@@ -92,9 +93,16 @@ class Request:
     url: str = ""
     earlier: tuple[Goal, ...] = ()
     past: Past = field(default=Past())
+    files: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, message: str, earlier: tuple[Goal, ...] = (), past: Past = Past()) -> Request:  # noqa: B008
+    def of(
+        cls,
+        message: str,
+        earlier: tuple[Goal, ...] = (),
+        past: Past = Past(),  # noqa: B008
+        files: tuple[str, ...] = (),
+    ) -> Request:
         words = clean(message[:LIMIT]).strip()
         title, rest = _title(words)
         spans = list(_quoted(rest))
@@ -107,7 +115,7 @@ class Request:
         quotes = tuple(text for start, end in spans if (text := rest[start + 1 : end - 1].strip()))
         # Long runs of blanks mean nothing, and would make some patterns slow.
         rest = re.sub(r"\n\s*\n", "\n\n", re.sub(r"[^\S\n]+", " ", rest))
-        return cls(rest, quotes, plain, title, url, earlier, past)
+        return cls(rest, quotes, plain, title, url, earlier, past, files)
 
     def says(self, *patterns: str) -> bool:
         """Whether one of the patterns is a word (or words) outside of quotes."""

@@ -17,12 +17,14 @@ from executor.core.llms.demo.skills import (
     redraw,
     savings,
     sharing,
+    tables,
     units,
 )
 from executor.core.llms.demo.skills.help import Help
 
 # In the order in which they are asked: the more a skill insists on, the earlier.
 SKILLS = (
+    tables,
     counting,
     sharing,
     conversations,
