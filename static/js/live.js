@@ -201,3 +201,15 @@ document.addEventListener("htmx:after:settle", ({ detail }) => {
 const live = document.getElementById("live");
 htmx.process(live);
 live.dispatchEvent(new CustomEvent("live:ready"));
+
+// Pages without code do not load what its cells need.
+let cells = document.querySelector("[data-cells]")?.dataset.cells;
+
+function meetCells() {
+  if (!cells || !document.querySelector(".cell")) return;
+  import(cells);
+  cells = "";
+}
+
+meetCells();
+document.addEventListener("htmx:after:settle", meetCells);
