@@ -22,6 +22,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from conversations.actions import send
+from conversations.management.commands.ask import _CtrlC
 from conversations.models import Turn
 from conversations.words import clock
 from executor.models import Agent
@@ -299,3 +300,22 @@ Agent.objects.get_or_create(name="asking", defaults=dict(title="Asking", provide
         assert document["status"] == "failed"
         assert document["error"]["kind"] == "connection"
         assert document["error"]["message"]
+
+
+def test_ctrl_c_is_heard_also_where_python_swallows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Cleaned:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+            for _ in range(1_000):
+                pass
+
+    lost: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lost.append)
+    with _CtrlC() as ctrl_c:
+        ctrl_c.look()
+        Cleaned()
+        assert len(lost) == 1
+        with pytest.raises(KeyboardInterrupt):
+            ctrl_c.look()
+        ctrl_c.heard = ctrl_c.pressed
+        ctrl_c.look()

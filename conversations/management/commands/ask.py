@@ -12,7 +12,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from types import FrameType
+from typing import Any, Self
 from uuid import UUID
 
 from django.conf import settings
@@ -61,6 +62,29 @@ def _undisturbed() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
+class _CtrlC:
+    """Notes that it was pressed, and raises KeyboardInterrupt, which is lost while Python cleans something up."""
+
+    def __init__(self) -> None:
+        self.pressed = self.heard = 0
+
+    def __enter__(self) -> Self:
+        self._before = signal.signal(signal.SIGINT, self._press)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _press(self, number: int, frame: FrameType | None) -> None:
+        self.pressed += 1
+        signal.default_int_handler(number, frame)
+
+    def look(self) -> None:
+        """Raise KeyboardInterrupt if it was pressed and nobody heard of it."""
+        if self.pressed > self.heard:
+            raise KeyboardInterrupt
+
+
 class Command(BaseCommand):
     help = "Send a message to an agent, show the steps it takes, and print the answer."
 
@@ -97,17 +121,18 @@ class Command(BaseCommand):
         began = time.monotonic()
         turn: Turn | None = None
         code = 0
-        try:
-            with _undisturbed():
-                turn = send(user, agent, form.cleaned_data["text"], conversation)
-            self._note(f"{agent.title} · conversation {turn.conversation_id}")
-            task = self._follow(turn.task, began + options["timeout"])
-        except NotNow as why:
-            raise CommandError(str(why), returncode=FAILED) from why
-        except KeyboardInterrupt:
-            if turn is None:
-                raise
-            task, code = self._stop(turn.task), INTERRUPTED
+        with _CtrlC() as self._ctrl_c:
+            try:
+                with _undisturbed():
+                    turn = send(user, agent, form.cleaned_data["text"], conversation)
+                self._note(f"{agent.title} · conversation {turn.conversation_id}")
+                task = self._follow(turn.task, began + options["timeout"])
+            except NotNow as why:
+                raise CommandError(str(why), returncode=FAILED) from why
+            except KeyboardInterrupt:
+                if turn is None:
+                    raise
+                task, code = self._stop(turn.task), INTERRUPTED
         self._report(turn, task, agent)
         if code or task.status != Status.DONE:
             raise CommandError(_outcome(task), returncode=code or FAILED)
@@ -120,6 +145,7 @@ class Command(BaseCommand):
         look_at = 0.0
         status, stands = task.status, ""
         while True:
+            self._ctrl_c.look()
             try:
                 task.refresh_from_db()
             except Task.DoesNotExist as error:
@@ -149,6 +175,7 @@ class Command(BaseCommand):
             time.sleep(POLL)
 
     def _stop(self, task: Task) -> Task:
+        self._ctrl_c.heard = self._ctrl_c.pressed
         self._note("Stopping.")
         stop(task)
         try:
