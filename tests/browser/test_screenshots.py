@@ -150,6 +150,35 @@ def test_a_conversation_on_a_phone(ada: Callable[..., Tab], shoot: Callable[...,
     shoot(tab, "phone")
 
 
+def test_code_that_ran_and_the_files_of_its_conversation(
+    ada: Callable[..., Tab], shoot: Callable[..., None], site: Site
+) -> None:
+    tab = ada(viewport={"width": 1280, "height": 1440})
+    tab.go("/?agent=demo")
+    tab.page.get_by_role("button", name="Chart a file with code").click()
+    tab.page.wait_for_url("**/c/*/")
+    tab.wait_until_over()
+    tab.find(".work > summary").click()
+    tab.find(".step summary").filter(has_text="failed").click()
+    expect(tab.find(".cell-error")).to_be_visible()
+    tab.run("scrollTo({ top: 0, behavior: 'instant' })")
+    shoot(tab, "code")
+    tab.page.set_viewport_size({"width": 1280, "height": 860})
+    tab.go(f"{tab.page.url.partition('/c/')[1]}{tab.page.url.partition('/c/')[2]}files/")
+    expect(tab.find("h1").first).to_be_visible()
+    shoot(tab, "files")
+    phone = ada(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True, device_scale_factor=2)
+    phone.page.emulate_media(color_scheme="dark")
+    phone.go("/?agent=demo")
+    phone.page.get_by_role("button", name="Write code that passes its tests").first.click()
+    phone.page.wait_for_url("**/c/*/")
+    phone.wait_until_over()
+    phone.find(".work > summary").click()
+    phone.find(".step summary").filter(has_text="failed").click()
+    expect(phone.find(".cell-error")).to_be_visible()
+    shoot(phone, "code-phone")
+
+
 def test_an_answer_on_its_way_and_one_that_failed(
     ada: Callable[..., Tab], shoot: Callable[..., None], model_server: ModelServer
 ) -> None:
