@@ -144,6 +144,7 @@ def test_the_bell_is_heard_again_after_redis_was_away(
     eventually(lambda: listeners() == 1)
     with redis.from_url(settings.REDIS_URL) as client:
         client.client_kill_filter(_type="pubsub")
+    eventually(lambda: listeners() == 0)
     eventually(lambda: listeners() == 1)
     wake(task.pk)
     assert eventually(is_(task, Status.DONE)) < MESSAGE_LOST_AFTER.total_seconds() - 1
