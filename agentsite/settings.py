@@ -155,7 +155,7 @@ CELERY_WORKER_POOL = "threads"
 CELERY_WORKER_CONCURRENCY = env.int("WORKER_CONCURRENCY", default=128)
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_TASK_IGNORE_RESULT = True
-# The database decides what runs (executor/journal.py); a message is only a hint, so it is acknowledged at once and a
+# The database decides what runs (executor/journal); a message is only a hint, so it is acknowledged at once and a
 # failure to send one is not retried.
 CELERY_TASK_ACKS_LATE = False
 CELERY_TASK_PUBLISH_RETRY = False

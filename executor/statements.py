@@ -1,4 +1,4 @@
-"""What a running task writes at every step. `executor/journal.py` says when, and why."""
+"""What a running task writes at every step. `executor/journal` says when, and why."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Tasks, their steps and checkpoints: the truth about everything an agent did.
 
 A task's state is folded from its steps (executor/history.py); nothing is replayed. What may change a running task is in
-executor/journal.py, and every one of those writes checks the fence.
+executor/journal, and every one of those writes checks the fence.
 """
 
 from __future__ import annotations
