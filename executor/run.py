@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import Error as DatabaseError
-from django.db import InterfaceError, OperationalError
+from django.db import InterfaceError, OperationalError, connections
 
 from executor.allowance import BudgetHeld
 from executor.at_limit import SUMMARISE
@@ -96,7 +96,7 @@ class Run:
             logger.error("Task %s lost the database: %s", self.task_id, error)
         finally:
             if self._workspace.is_open:
-                await asyncio.to_thread(self._workspace.close)
+                await asyncio.to_thread(_close, self._workspace)
         return []
 
     async def _work(self) -> list[UUID]:
@@ -249,6 +249,14 @@ class Run:
         self._stream.close_step()
         self._stream.end()
         return waiting
+
+
+def _close(workspace: Workspace) -> None:
+    """In a thread of its own, which keeps no connection to the database."""
+    try:
+        workspace.close()
+    finally:
+        connections.close_all()
 
 
 class Stalled(TaskExecutionError):

@@ -9,8 +9,8 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from asgiref.sync import sync_to_async
 
+from executor.database import in_database
 from executor.models import KeptVariables, Status, Step, Task
 from executor.run import Interruption, Run
 from tests.executor.conftest import MakeScript, MakeTask, claimed, taken_over
@@ -141,9 +141,11 @@ def test_a_session_that_used_too_much_memory_ends_and_the_next_cell_begins_anew(
 
 
 async def until_it_says(task: Task, word: str) -> None:
-    says = sync_to_async(lambda: task.steps.filter(name="run_python", output__contains=word).exists())
+    def says() -> bool:
+        return bool(task.steps.filter(name="run_python", output__contains=word).exists())
+
     async with asyncio.timeout(20):
-        while not await says():  # noqa: ASYNC110
+        while not await in_database(says):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
 

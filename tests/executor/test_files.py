@@ -7,7 +7,6 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from asgiref.sync import sync_to_async
 
 from executor import files
 from executor.core.budget import PICTURE, Budget, size
@@ -16,6 +15,7 @@ from executor.core.llms.base import BaseLlm, Endpoint
 from executor.core.llms.claude import Claude
 from executor.core.llms.openai_compatible import OpenAiCompatible
 from executor.core.messages import File, user
+from executor.database import in_database
 from tools.core import apart, reading
 from tools.core.peek import XLSX
 from tools.models import Resource
@@ -113,9 +113,10 @@ async def test_what_is_damaged_is_told_to_be(media_type: str, body: bytes) -> No
     assert len(told) < 1_000
 
 
+@pytest.mark.usefixtures("_database_threads")
 @pytest.mark.django_db(transaction=True)
 async def test_a_file_is_read_once_and_told_with_the_words(alice: User) -> None:
-    row = await sync_to_async(take_in)(alice, uuid4(), "cities.csv", [b"city,people\nVienna,2\n"])
+    row = await in_database(take_in, alice, uuid4(), "cities.csv", [b"city,people\nVienna,2\n"])
     await files.read([row.pk])
     await row.arefresh_from_db()
     assert row.told == (
@@ -128,9 +129,10 @@ async def test_a_file_is_read_once_and_told_with_the_words(alice: User) -> None:
     assert row.told == "As it was read before"
 
 
+@pytest.mark.usefixtures("_database_threads")
 @pytest.mark.django_db(transaction=True)
 async def test_pictures_go_to_models_that_see_and_are_named_to_others(alice: User) -> None:
-    row = await sync_to_async(take_in)(alice, uuid4(), "red.png", [picture()])
+    row = await in_database(take_in, alice, uuid4(), "red.png", [picture()])
     said = user("What is this?", File("image/png", f"resource:{row.pk}", "red.png", "80 bytes. A picture"))
     [shown] = await files.with_pictures([said], SEES)
     assert shown.parts[1].url.startswith("data:image/png;base64,iVBOR")  # type: ignore[union-attr]
@@ -146,10 +148,11 @@ async def test_pictures_go_to_models_that_see_and_are_named_to_others(alice: Use
     assert Claude(Endpoint("m")).can_see
 
 
+@pytest.mark.usefixtures("_database_threads")
 @pytest.mark.django_db(transaction=True)
 async def test_a_large_picture_is_made_smaller(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tools.core.pictures.LARGEST", 100)
-    row = await sync_to_async(take_in)(alice, uuid4(), "wide.png", [picture(3_000, 20)])
+    row = await in_database(take_in, alice, uuid4(), "wide.png", [picture(3_000, 20)])
     said = user("What is this?", File("image/png", f"resource:{row.pk}", "wide.png"))
     [shown] = await files.with_pictures([said], SEES)
     url = shown.parts[1].url  # type: ignore[union-attr]

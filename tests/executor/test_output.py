@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from asgiref.sync import sync_to_async
 from django.conf import settings
 
+from executor.database import in_database
 from executor.models import Status, Step, Task
 from executor.run import Interruption, Run
 from tests.executor.conftest import MakeScript, MakeTask, claimed, taken_over
@@ -27,9 +27,11 @@ def talking(task: Task) -> Step:
 
 
 async def said(task: Task) -> None:
-    step = sync_to_async(lambda: Step.objects.filter(task=task, output="One.\n").exists())
+    def step() -> bool:
+        return Step.objects.filter(task=task, output="One.\n").exists()
+
     async with asyncio.timeout(10):
-        while not await step():
+        while not await in_database(step):
             pass
 
 
@@ -81,7 +83,7 @@ def test_a_worker_that_lost_the_task_writes_nothing(make_task: MakeTask, scripte
 
     async def meanwhile(run: Run) -> None:
         await said(task)
-        await sync_to_async(lambda: taken_over(task).recover())()
+        await in_database(lambda: taken_over(task).recover())
         await run._recorder.save_output(talk, "Late.")
         run.interrupt(Interruption.LOST)
 
