@@ -118,14 +118,14 @@ async def test_what_is_damaged_is_told_to_be(media_type: str, body: bytes) -> No
 async def test_a_file_is_read_once_and_told_with_the_words(alice: User) -> None:
     row = await in_database(take_in, alice, uuid4(), "cities.csv", [b"city,people\nVienna,2\n"])
     await files.read([row.pk])
-    await row.arefresh_from_db()
+    await in_database(row.refresh_from_db)
     assert row.told == (
         '21 bytes. A table with 1 rows below its first one and 2 columns: ["city", "people"]\n'
         'First rows:\n["Vienna", "2"]'
     )
-    await Resource.objects.aupdate(told="As it was read before")
+    await in_database(Resource.objects.update, told="As it was read before")
     await files.read([row.pk])
-    await row.arefresh_from_db()
+    await in_database(row.refresh_from_db)
     assert row.told == "As it was read before"
 
 
